@@ -1,0 +1,47 @@
+"""The console command `pkdot`. Each half is imported only when one of its commands is asked for."""
+
+import argparse
+import sys
+from importlib import import_module
+
+TRAINING = ("demo", "corpus", "train", "evaluate", "export", "compare")
+SERVING = ("serve", "bundle")
+
+
+def main() -> None:
+    """Run the command that the arguments name; exits 0 done, 1 failed while running, 2 used wrongly."""
+    asked = sys.argv[1] if len(sys.argv) > 1 else None
+    parser = argparse.ArgumentParser(
+        prog="pkdot",
+        description="Pain, valence and arousal from the modalities that are really there.",
+        epilog="example: pkdot serve --bundles runs/demo/bundles",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for half, names in (("training.cli", TRAINING), ("service.cli", SERVING)):
+        if asked in names or asked not in (*TRAINING, *SERVING):
+            _mount(half, names, commands)
+    arguments = parser.parse_args()
+    sys.exit(arguments.run(arguments))
+
+
+def _mount(half: str, names: tuple[str, ...], commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    try:
+        module = import_module(half)
+    except ModuleNotFoundError as missing:
+        extra = "train" if half.startswith("training") else "serve"
+        need = f"needs {missing.name}: run pip install '.[{extra}]'"
+        for name in names:
+            absent = commands.add_parser(name, help=f"({need})", add_help=False)
+            absent.add_argument("anything", nargs="*")
+            absent.set_defaults(run=lambda _, name=name: _refuse(f"pkdot {name} {need}"))
+        return
+    module.add_commands(commands)
+
+
+def _refuse(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

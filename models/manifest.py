@@ -1,0 +1,136 @@
+"""The bundle's manifest: everything a service must know about a student, in one validated file."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from models.spec import InputSpec, Modality, Spec, Task
+
+SCHEMA_VERSION = "1.0"
+
+RelativePath = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")
+]
+"""A file inside the bundle, with forward slashes; the pattern leaves no way to write `..` or an absolute path."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Calibration(Spec):
+    """Split-conformal quantiles of one graph, fitted on people whom nothing else has seen."""
+
+    confidence_level: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    quantiles: dict[str, float | None]
+    """Per output (`pain`, or `valence` and `arousal`) the quantile of its score; None where none is valid."""
+    people: Annotated[int, Field(ge=0)]
+    windows: Annotated[int, Field(ge=0)]
+    reason: str | None = None
+    """Why a quantile is None, in a sentence for the card."""
+
+
+class GraphSpec(Spec):
+    """One ONNX graph: the student for one set of available modalities, its T-Net inside."""
+
+    available: Annotated[tuple[Modality, ...], Field(min_length=1)]
+    hallucinated: tuple[Modality, ...]
+    file: RelativePath
+    inputs: dict[Modality, str]
+    """Modality to graph input; each input is (batch, *InputSpec.shape)."""
+    output: str
+    """pain: CORN logits (batch, levels - 1); valence-arousal: (batch, 2) in [-1, 1], valence first."""
+    golden: RelativePath
+    """npz: one array per modality, and `output`, as torch computed it before export."""
+    golden_tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    calibration: Calibration
+
+    @model_validator(mode="after")
+    def every_available_modality_is_an_input(self) -> Self:
+        if set(self.inputs) != set(self.available):
+            raise ValueError(f"graph {self.file}: inputs {sorted(self.inputs)} differ from {sorted(self.available)}")
+        return self
+
+
+class FaceNetFiles(Spec):
+    """The nets that find the face; carried so that a service needs no network and no other source."""
+
+    detector_short: RelativePath
+    detector_full: RelativePath
+    landmarks: RelativePath
+
+
+class Provenance(Spec):
+    """Where the numbers come from."""
+
+    trained_on: str
+    """`biovid`, `affwild2`, … or `synthetic biovid`: drawn people, whose answers on real ones mean nothing."""
+    synthetic: bool
+    protocol: str
+    metrics: dict[str, float]
+    git_revision: str | None
+    licences: dict[str, str]
+
+
+class Manifest(Spec):
+    """`manifest.json`."""
+
+    schema_version: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    task: Task
+    levels: tuple[str, ...] = ()
+    """Pain's levels in rising order; empty for valence-arousal."""
+    prevalent: tuple[Modality, ...]
+    privileged: tuple[Modality, ...]
+    inputs: InputSpec
+    graphs: Annotated[tuple[GraphSpec, ...], Field(min_length=1)]
+    face: FaceNetFiles | None
+    provenance: Provenance
+    files: dict[RelativePath, Sha256]
+    """SHA-256 of every file of the bundle but this one."""
+
+    @model_validator(mode="after")
+    def parts_fit_together(self) -> Self:
+        if (self.task == "pain") != (len(self.levels) >= 2):
+            raise ValueError("pain needs at least two levels, valence-arousal has none")
+        sets = [frozenset(graph.available) for graph in self.graphs]
+        if len(set(sets)) != len(sets):
+            raise ValueError("two graphs serve the same set of available modalities")
+        outputs = {"pain"} if self.task == "pain" else {"valence", "arousal"}
+        for graph in self.graphs:
+            for modality in graph.available:
+                self.require_input(modality)
+            if set(graph.calibration.quantiles) != outputs:
+                raise ValueError(f"graph {graph.file}: calibration must name exactly {sorted(outputs)}")
+        named = {name for graph in self.graphs for name in (graph.file, graph.golden)}
+        named |= set(self.face.model_dump().values()) if self.face else set()
+        if missing := sorted(named - set(self.files)):
+            raise ValueError(f"files without a hash: {', '.join(missing)}")
+        return self
+
+    def require_input(self, modality: str) -> None:
+        """ValueError unless the input specification feeds `modality`."""
+        try:
+            self.inputs.shape(modality)
+        except KeyError:
+            raise ValueError(f"a graph takes {modality!r}, which the input specification does not describe") from None
+
+    def graph_for(self, available: frozenset[str]) -> GraphSpec | None:
+        """The graph that uses most of what is available; None if none can be fed. Ties: the manifest's order."""
+        usable = [graph for graph in self.graphs if set(graph.available) <= available]
+        return max(usable, key=lambda graph: len(graph.available), default=None)
+
+
+SchemaSupport = Literal["whole", "known part", "newer", "older"]
+
+
+def schema_support(version: str) -> SchemaSupport:
+    """This code reads its own major version and the one before. A later minor version only adds: that is skipped.
+
+    >>> schema_support("1.0"), schema_support("1.7"), schema_support("2.0")
+    ('whole', 'known part', 'newer')
+    """
+    major, minor = (int(part) for part in version.split("."))
+    own_major, own_minor = (int(part) for part in SCHEMA_VERSION.split("."))
+    if major > own_major:
+        return "newer"
+    if major < own_major - 1:
+        return "older"
+    return "known part" if (major, minor) > (own_major, own_minor) else "whole"

@@ -1,0 +1,17 @@
+"""How large the networks are: settings that teacher and student share."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from models.nets.fusion import FusionName
+from models.spec import Spec
+
+
+class NetworkSpec(Spec):
+    """Sizes that must be equal in teacher and student, because one's features become the other's targets."""
+
+    dim: Annotated[int, Field(ge=16, le=2048, multiple_of=16)] = 64
+    steps: Annotated[int, Field(ge=1, le=64)] = 5
+    """Time steps of a window after the encoders."""
+    fusion: FusionName = "transformer"

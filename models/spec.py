@@ -1,0 +1,83 @@
+"""The words that training and service share: modalities, tasks, and what a network is fed.
+
+An `InputSpec` travels in the bundle's manifest. Both sides build tensors from it with `models.inputs`, so what a
+network sees while it is trained and while it serves is the same by construction.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FACE: Final = "face"
+VOICE: Final = "voice"
+SIGNALS: Final = ("eda", "ecg", "emg")
+
+Task = Literal["pain", "valence-arousal"]
+Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+"""`face`, `voice`, `eda`, `ecg`, `emg`, `text`; corpora of features may add names of their own."""
+
+
+class Spec(BaseModel):
+    """Frozen, and an unknown key is an error: a typing mistake must not become a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FaceSpec(Spec):
+    """Crops of one tracked face: uint8 (frames, size_px, size_px, 3), RGB, upright."""
+
+    frames: Annotated[int, Field(ge=1, le=256)] = 10
+    """Sampled evenly over the window; the spacing stays the same where a window is cut short."""
+    size_px: Annotated[int, Field(ge=32, le=512)] = 112
+    min_coverage: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """The share of a window's frames that must show the face; below it the window has no face."""
+
+
+class VoiceSpec(Spec):
+    """Log-mel energies: float32 (mels, steps), natural logarithm of power, floor 1e-6 (about -13.8)."""
+
+    sample_rate_hz: Annotated[int, Field(ge=8000, le=48000)] = 16000
+    mels: Annotated[int, Field(ge=8, le=256)] = 64
+    frame_s: Annotated[float, Field(gt=0, le=0.2)] = 0.025
+    step_s: Annotated[float, Field(gt=0, le=0.1)] = 0.01
+    low_hz: Annotated[float, Field(ge=0)] = 60.0
+    high_hz: Annotated[float, Field(gt=0)] = 7600.0
+
+    def steps(self, window_s: float) -> int:
+        """Columns of a window of `window_s` seconds."""
+        return round(window_s / self.step_s)
+
+
+class SignalSpec(Spec):
+    """One physiological channel or more: float32 (channels, rate_hz * window_s)."""
+
+    channels: tuple[str, ...]
+    """Column names in the corpus, in the order of the tensor's rows."""
+    rate_hz: Annotated[float, Field(gt=0, le=1000)]
+
+    def samples(self, window_s: float) -> int:
+        """Samples of a window of `window_s` seconds."""
+        return round(window_s * self.rate_hz)
+
+
+class InputSpec(Spec):
+    """How a recording becomes windows, and each window tensors."""
+
+    window_s: Annotated[float, Field(gt=0, le=60)]
+    hop_s: Annotated[float, Field(gt=0, le=60)]
+    face: FaceSpec | None = None
+    voice: VoiceSpec | None = None
+    signals: dict[Modality, SignalSpec] = {}
+
+    def shape(self, modality: str) -> tuple[int, ...]:
+        """The shape of one window's tensor of `modality`, without the batch axis; KeyError if it is not fed."""
+        if modality == FACE and self.face is not None:
+            return (self.face.frames, self.face.size_px, self.face.size_px, 3)
+        if modality == VOICE and self.voice is not None:
+            return (self.voice.mels, self.voice.steps(self.window_s))
+        signal = self.signals[modality]
+        return (len(signal.channels), signal.samples(self.window_s))
+
+    def dtype(self, modality: str) -> Literal["uint8", "float32"]:
+        """Frames stay uint8 until the device; everything else is float32."""
+        return "uint8" if modality == FACE else "float32"

@@ -1,0 +1,137 @@
+"""Mel bands, columns and levels, against closed forms and a slow transform."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.inputs.media import MediaLimits, read_sound
+from models.inputs.voice import is_silent, log_mel, loudness_db, mel_filters
+from models.spec import VoiceSpec
+
+SPEC = VoiceSpec()
+FLOOR = math.log(1e-6)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11025, 16000, 44100, 48000, 96000])
+@pytest.mark.parametrize(("hz", "bands"), [(440, (7, 8)), (1000, (20, 20)), (3000, (44, 45))])
+def test_a_tone_peaks_in_its_band_at_any_recorded_rate(rate_hz, hz, bands, write_sound, tone):
+    """Slaney: mel(440) = 6.6, mel(1000) = 15, mel(3000) = 30.98; 64 bands divide 0.9 … 44.5 into 65 steps of 0.671."""
+    samples = read_sound(write_sound(tone(hz, 1.0, rate_hz), rate_hz), SPEC.sample_rate_hz, MediaLimits())
+
+    mel = log_mel(samples, SPEC, 90)
+
+    assert (mel.shape, mel.dtype) == ((64, 90), np.float32)
+    peaks = mel[:, 5:85].argmax(axis=0)
+    assert set(peaks) <= set(bands)
+
+
+def test_columns_after_the_sound_s_end_lie_at_the_floor(tone):
+    samples = tone(440, 0.5, 16000).astype(np.float32)
+
+    mel = log_mel(samples, SPEC, 200)
+
+    assert mel.shape == (64, 200)
+    assert mel[:, 50:] == pytest.approx(FLOOR)
+    assert (mel[:, :47].max(axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("samples", [0, 1, 399])
+def test_less_sound_than_one_frame_is_padded(samples):
+    mel = log_mel(np.ones(samples, np.float32), SPEC, 3)
+
+    assert mel.shape == (64, 3)
+    assert np.isfinite(mel).all()
+
+
+def test_twice_the_amplitude_adds_the_logarithm_of_four():
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+
+    louder, quieter = log_mel(2 * noise, SPEC, 90), log_mel(noise, SPEC, 90)
+
+    assert louder - quieter == pytest.approx(2 * math.log(2), abs=1e-4)
+
+
+def test_sound_moved_by_a_step_moves_the_columns_by_one():
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+
+    assert log_mel(noise[160:], SPEC, 50) == pytest.approx(log_mel(noise, SPEC, 51)[:, 1:], abs=1e-4)
+
+
+def test_the_transform_equals_its_definition():
+    """Hann, Fourier and triangles written out, for one column."""
+    spec = VoiceSpec(sample_rate_hz=8000, mels=8, high_hz=4000)
+    samples = np.random.default_rng(2).normal(0, 0.2, 4000).astype(np.float32)
+    column, frame, size = 7, 200, 256
+    window = np.array([math.sin(math.pi * n / frame) ** 2 for n in range(frame)])
+    part = samples[column * 80 : column * 80 + frame] * window
+    power = [
+        abs(sum(part[n] * np.exp(-2j * math.pi * k * n / size) for n in range(frame))) ** 2
+        for k in range(size // 2 + 1)
+    ]
+
+    def to_mel(hz):
+        return hz * 3 / 200 if hz < 1000 else 15 + math.log(hz / 1000) * 27 / math.log(6.4)
+
+    def to_hz(mel):
+        return mel * 200 / 3 if mel < 15 else 1000 * math.exp((mel - 15) * math.log(6.4) / 27)
+
+    edges = [to_hz(to_mel(60) + i * (to_mel(4000) - to_mel(60)) / 9) for i in range(10)]
+    expected = []
+    for low, centre, high in zip(edges, edges[1:], edges[2:], strict=False):
+        energy = 0.0
+        for k, p in enumerate(power):
+            hz = k * 8000 / size
+            if low < hz <= centre:
+                energy += p * (hz - low) / (centre - low) * 2 / (high - low)
+            elif centre < hz < high:
+                energy += p * (high - hz) / (high - centre) * 2 / (high - low)
+        expected.append(math.log(max(energy, 1e-6)))
+
+    assert log_mel(samples, spec, 10)[:, column] == pytest.approx(expected, abs=1e-4)
+
+
+def test_every_band_has_area_one_where_bins_are_fine():
+    spec = VoiceSpec(frame_s=0.2)
+
+    area = mel_filters(spec).sum(axis=1) * spec.sample_rate_hz / 4096
+
+    assert area == pytest.approx(1, abs=0.03)
+
+
+def test_filters_are_made_once_and_cannot_be_changed():
+    assert mel_filters(VoiceSpec()) is mel_filters(VoiceSpec())
+    with pytest.raises(ValueError, match="read-only"):
+        mel_filters(SPEC)[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (VoiceSpec(sample_rate_hz=8000), "4000 Hz"),
+        (VoiceSpec(low_hz=500, high_hz=400), "low_hz 500"),
+        (VoiceSpec(mels=256), "256 mel bands"),
+    ],
+)
+def test_bands_that_do_not_fit_are_refused(spec, words):
+    with pytest.raises(ValueError, match=words):
+        log_mel(np.zeros(16000, np.float32), spec, 10)
+
+
+def test_loudness_of_known_signals(tone):
+    assert loudness_db(np.ones(100, np.float32)) == pytest.approx(0.0)
+    assert loudness_db(tone(1000, 1.0, 16000, amplitude=1.0).astype(np.float32)) == pytest.approx(-3.01, abs=0.01)
+    assert loudness_db(np.full(100, 0.01, np.float32)) == pytest.approx(-40.0, abs=1e-3)
+    assert loudness_db(np.zeros(100, np.float32)) == -120.0
+    assert loudness_db(np.zeros(0, np.float32)) == -120.0
+
+
+@given(level_db=st.floats(-119, 0))
+def test_a_level_is_silent_below_sixty_decibels(level_db):
+    samples = np.full(64, 10 ** (level_db / 20), np.float32)
+
+    assert loudness_db(samples) == pytest.approx(level_db, abs=0.01)
+    if abs(level_db + 60) > 0.01:
+        assert is_silent(samples) == (level_db < -60)

@@ -1,0 +1,76 @@
+"""Corpora small enough for every test run: drawn ones once a session, hand-written ones by function."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from training.corpora.affect_model import SyntheticAffect
+from training.corpora.pain_model import SyntheticPain
+from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
+
+SAMPLES_HEADER = "subject_id\tsubject_name\tclass_id\tclass_name\tsample_name"
+BIOSIGNALS = "time\tgsr\tecg\temg_trapezius\n0\t5.1\t10.0\t-3.0\n1953\t5.2\t11.0\t2.5\n3906\t5.3\t9.0\t-1.0\n"
+
+
+@pytest.fixture(scope="session")
+def pain_settings() -> SyntheticPain:
+    return SyntheticPain(seed=7, people=3, clips_per_class=1, picture_px=128)
+
+
+@pytest.fixture(scope="session")
+def affect_settings() -> SyntheticAffect:
+    return SyntheticAffect(seed=7, videos=3, validation_videos=1, video_s=6.0, picture_px=128, unlabelled_share=0.1)
+
+
+@pytest.fixture(scope="session")
+def drawn_pain(tmp_path_factory: pytest.TempPathFactory, pain_settings: SyntheticPain) -> Path:
+    root = tmp_path_factory.mktemp("drawn") / "pain"
+    synthesize_biovid(root, pain_settings, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def drawn_affect(tmp_path_factory: pytest.TempPathFactory, affect_settings: SyntheticAffect) -> Path:
+    root = tmp_path_factory.mktemp("drawn") / "affect"
+    synthesize_affwild2(root, affect_settings, workers=1)
+    return root
+
+
+@pytest.fixture
+def biovid(tmp_path: Path) -> Callable[..., Path]:
+    """Write a corpus of BioVid's shape: a line and two files for each (subject, class, sample)."""
+
+    def write(
+        rows: Sequence[tuple[str, str, str]], *, header: str = SAMPLES_HEADER, biosignals: str = BIOSIGNALS
+    ) -> Path:
+        lines = [header]
+        for subject, level, sample in rows:
+            lines.append(f"1\t{subject}\t0\t{level}\t{sample}")
+            video = tmp_path / "video" / subject / f"{sample}.mp4"
+            signals = tmp_path / "biosignals_filtered" / subject / f"{sample}_bio.csv"
+            for path, content in ((video, "not looked into"), (signals, biosignals)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(content)
+        (tmp_path / "samples.csv").write_text("\n".join(lines) + "\n")
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def affwild2(tmp_path: Path) -> Callable[..., Path]:
+    """Write a corpus of Affwild2's shape: {"Train_Set/video1": text} and the names of videos below videos/."""
+
+    def write(annotations: dict[str, str], videos: Sequence[str]) -> Path:
+        for name, text in annotations.items():
+            path = tmp_path / "annotations" / "VA_Estimation_Challenge" / f"{name}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for name in videos:
+            path = tmp_path / "videos" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"not looked into")
+        return tmp_path
+
+    return write

@@ -1,0 +1,124 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from training.corpora.biovid import check_biovid, read_biovid
+from training.corpora.clip import CorpusError
+
+WOMAN, MAN = "071309_w_21", "120614_m_61"
+Writer = Callable[..., Path]
+
+
+def test_a_line_of_samples_csv_becomes_a_clip(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA3", f"{WOMAN}-PA3-017"), (MAN, "BL1", f"{MAN}-BL1-081")])
+
+    corpus = read_biovid(root)
+
+    first, second = corpus.clips
+    assert (first.id, first.subject, first.level) == ("071309_w_21-PA3-017", "071309_w_21", 3)
+    assert (second.level, second.labels, second.split) == (0, None, None)
+    assert first.video == root / "video" / WOMAN / "071309_w_21-PA3-017.mp4"
+    assert first.signals == root / "biosignals_filtered" / WOMAN / "071309_w_21-PA3-017_bio.csv"
+    assert (first.groups, second.groups) == ({"sex": "female", "age": "18-35"}, {"sex": "male", "age": "51-65"})
+    assert (corpus.name, corpus.task, corpus.levels) == ("biovid", "pain", ("BL1", "PA1", "PA2", "PA3", "PA4"))
+    assert corpus.signal_columns == ("gsr", "ecg", "emg_trapezius")
+
+
+def test_a_corpus_without_the_marker_is_real_and_research_only(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA3", "a")])
+
+    assert not read_biovid(root).synthetic
+    assert "research only" in read_biovid(root).licence
+
+    (root / "SYNTHETIC.md").write_text("drawn")
+    assert read_biovid(root).synthetic
+    assert "CC0" in read_biovid(root).licence
+
+
+def test_facial_emg_is_listed_where_the_part_has_it(biovid: Writer) -> None:
+    biosignals = (
+        "time\tgsr\tecg\temg_trapezius\temg_corrugator\temg_zygomaticus\n0\t1\t1\t1\t1\t1\n1953\t1\t1\t1\t1\t1\n"
+    )
+
+    corpus = read_biovid(biovid([(WOMAN, "PA1", "a")], biosignals=biosignals))
+
+    assert corpus.signal_columns == ("gsr", "ecg", "emg_trapezius", "emg_corrugator", "emg_zygomaticus")
+
+
+def test_samples_csv_may_lie_in_starting_point(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA1", "a")])
+    (root / "starting_point").mkdir()
+    (root / "samples.csv").rename(root / "starting_point" / "samples.csv")
+
+    assert [clip.id for clip in read_biovid(root).clips] == ["a"]
+
+
+def test_a_subject_of_another_form_is_in_unknown_groups(biovid: Writer) -> None:
+    clip = read_biovid(biovid([("S12", "PA1", "a")])).clips[0]
+
+    assert clip.groups == {"sex": "unknown", "age": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("lost", "sentence"),
+    [
+        ("video/071309_w_21/a.mp4", "video/071309_w_21/a.mp4 is missing: expected the clip's video"),
+        (
+            "biosignals_filtered/071309_w_21/a_bio.csv",
+            "biosignals_filtered/071309_w_21/a_bio.csv is missing: expected the clip's biosignals",
+        ),
+        ("samples.csv", "has no samples.csv"),
+    ],
+)
+def test_a_missing_file_is_named(biovid: Writer, lost: str, sentence: str) -> None:
+    root = biovid([(WOMAN, "PA1", "a")])
+    (root / lost).unlink()
+
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_biovid(root)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([(WOMAN, "PA5", "a")], "gives a the class 'PA5': expected one of BL1, PA1, PA2, PA3, PA4"),
+        ([(WOMAN, "PA1", "..")], "holds the name '..'"),
+        ([(WOMAN, "PA1", "a"), (WOMAN, "PA2", "a")], "names a more than once"),
+        ([], "has no line below its header"),
+    ],
+)
+def test_a_bad_line_is_refused(biovid: Writer, rows: list[tuple[str, str, str]], sentence: str) -> None:
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_biovid(biovid(rows))
+
+
+def test_a_missing_column_is_named(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA1", "a")], header="subject_id\tsubject_name\tclass_id\tclass\tsample_name")
+
+    with pytest.raises(CorpusError, match=r"samples\.csv lacks the column class_name"):
+        read_biovid(root)
+
+
+def test_the_check_lists_every_problem_and_counts_the_clips(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA1", "a"), (WOMAN, "PA9", "b"), (MAN, "BL1", "c"), (MAN, "BL1", "d")])
+    (root / "video" / WOMAN / "a.mp4").unlink()
+    (root / "biosignals_filtered" / MAN / "c_bio.csv").write_text("time\tgsr\tecg\n0\t1\tnan\n1953\t1\t2\n")
+
+    lines = check_biovid(root)
+
+    problems = [line for line in lines if line.startswith("problem: ")]
+    assert len(problems) == 3
+    assert any("a.mp4 is missing" in line for line in problems)
+    assert any("'PA9'" in line for line in problems)
+    assert any("c_bio.csv holds no finite number in column ecg, line 2" in line for line in problems)
+    assert "3 clips of 2 subjects" in lines
+    assert "class BL1: 2 clips" in lines
+    assert f"subject {WOMAN}: 1 clips" in lines
+
+
+def test_the_check_of_a_whole_corpus_finds_no_problem(drawn_pain: Path) -> None:
+    lines = check_biovid(drawn_pain)
+
+    assert lines[:2] == ["15 clips of 3 subjects", "class BL1: 3 clips"]

@@ -1,0 +1,189 @@
+"""The structural OT loss: its steps against an independent computation, and where its gradient may and may not go."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from training.losses.ot import anchor_columns, similarity, structural_ot
+from training.losses.sinkhorn import sinkhorn_divergence
+
+Cloud = NDArray[np.float64]
+Divergence = Callable[[Cloud, Cloud, float], float]
+Embeddings = Callable[..., tuple[Cloud, Cloud]]
+Anchors = Literal["farthest", "nearest"]
+
+
+def by_hand(student: Cloud, teacher: Cloud, k: int, anchors: Anchors, blur: float, divergence: Divergence) -> float:
+    """method.md's five steps, in numpy."""
+
+    def cosine(z: Cloud) -> Cloud:
+        unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+        return unit @ unit.T
+
+    s_student, s_teacher = cosine(student), cosine(teacher)
+    columns = np.zeros((len(student), k), np.int64)
+    for i, row in enumerate(s_teacher):
+        order = sorted((j for j in range(len(row)) if anchors == "farthest" or j != i), key=lambda j, r=row: (r[j], j))
+        if anchors == "nearest":
+            order = sorted((j for j in range(len(row)) if j != i), key=lambda j, r=row: (-r[j], j))
+        columns[i] = order[:k]
+    if k == len(student):
+        columns[:] = np.arange(k)
+    shifted = (s_student - s_student.min(), s_teacher - s_teacher.min())
+    rows = [np.take_along_axis(s, columns, axis=1) for s in shifted]
+    return divergence(rows[0], rows[1], blur)
+
+
+@pytest.mark.parametrize("collapse", [0.5, 0.02])
+@pytest.mark.parametrize("anchors", ["farthest", "nearest"])
+@pytest.mark.parametrize(("batch", "k"), [(2, 1), (12, 5), (32, 15)])
+def test_the_loss_is_the_method_step_by_step(
+    batch: int, k: int, anchors: Anchors, collapse: float, embeddings: Embeddings, reference: Divergence
+) -> None:
+    student, teacher = embeddings(batch, collapse=collapse)
+
+    z_student, z_teacher = torch.from_numpy(student), torch.from_numpy(teacher)
+    value = float(structural_ot(z_student, z_teacher, k=k, anchors=anchors, blur=0.5))
+
+    assert value == pytest.approx(by_hand(student, teacher, k, anchors, 0.5, reference), rel=1e-5, abs=1e-8)
+
+
+def test_all_columns_stay_in_the_order_of_the_batch(embeddings: Embeddings, reference: Divergence) -> None:
+    student, teacher = (torch.from_numpy(z) for z in embeddings(10))
+
+    expected = by_hand(student.numpy(), teacher.numpy(), 10, "farthest", 0.5, reference)
+
+    for anchors in ("farthest", "nearest", "shared"):
+        value = structural_ot(student, teacher, k=10, anchors=anchors, blur=0.5)
+        assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_columns_stand_in_the_teachers_order_and_ties_go_to_the_lower_index() -> None:
+    s = torch.tensor([[1.0, 0.2, 0.2, 0.9], [0.2, 1.0, -0.5, 0.1], [0.2, -0.5, 1.0, 0.3], [0.9, 0.1, 0.3, 1.0]])
+
+    assert anchor_columns(s, 3, "farthest").tolist() == [[1, 2, 3], [2, 3, 0], [1, 0, 3], [1, 2, 0]]
+    assert anchor_columns(s, 3, "nearest").tolist() == [[3, 1, 2], [0, 3, 2], [3, 0, 1], [0, 2, 1]]
+
+
+def test_shared_anchors_are_one_choice_for_all_rows_and_far_from_each_other() -> None:
+    z = torch.tensor([[1.0, 0.0], [0.99, 0.14], [-1.0, 0.05], [0.0, 1.0], [0.1, 0.99]])
+
+    columns = anchor_columns(similarity(z), 3, "shared")
+
+    assert (columns == columns[0]).all()
+    assert {0: 0, 1: 0, 2: 2, 3: 3, 4: 3}.keys() >= set(columns[0].tolist())
+    groups = [{0, 1}, {2}, {3, 4}]
+    assert [sum(int(c) in group for c in columns[0]) for group in groups] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("anchors", ["farthest", "nearest", "shared"])
+def test_the_order_of_the_batch_does_not_matter(anchors: str, embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z) for z in embeddings(24, collapse=0.3))
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(3))
+
+    there = structural_ot(student, teacher, k=7, anchors=anchors)  # type: ignore[arg-type]  # parametrised
+    shuffled = structural_ot(student[order], teacher[order], k=7, anchors=anchors)  # type: ignore[arg-type]
+
+    assert float(there) == pytest.approx(float(shuffled), rel=1e-8)
+
+
+def test_the_column_order_changes_the_value(embeddings: Embeddings) -> None:
+    """Why columns are sorted: read in the batch's order, the loss would depend on it."""
+    student, teacher = (torch.from_numpy(z) for z in embeddings(24, collapse=0.3))
+    s_student, s_teacher = similarity(student), similarity(teacher)
+    unsorted = anchor_columns(s_teacher, 7, "farthest").sort(dim=1).values
+
+    rows = [(s - s.min()).gather(1, unsorted) for s in (s_student, s_teacher)]
+
+    in_batch_order = float(sinkhorn_divergence(rows[0], rows[1]))
+    assert in_batch_order != pytest.approx(float(structural_ot(student, teacher, k=7)), rel=1e-2)
+
+
+def test_no_gradient_reaches_the_teacher(embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z).requires_grad_(True) for z in embeddings(16))
+
+    structural_ot(student, teacher, k=5).backward()
+
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+
+
+def test_the_gradient_flows_through_the_shift(embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z) for z in embeddings(8, collapse=0.4))
+    student.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(structural_ot(student, teacher, k=3), student)
+
+    columns = anchor_columns(similarity(teacher), 3, "farthest")
+    s_student, s_teacher = similarity(student), similarity(teacher)
+    without_shift = sinkhorn_divergence(
+        (s_student - s_student.min().detach()).gather(1, columns), (s_teacher - s_teacher.min()).gather(1, columns)
+    )
+    (detached,) = torch.autograd.grad(without_shift, student)
+
+    step, numeric = 1e-6, torch.zeros_like(gradient)
+    with torch.no_grad():
+        for i in range(8):
+            for j in range(student.shape[1]):
+                moved = student.detach().clone()
+                moved[i, j] += step
+                above = structural_ot(moved, teacher, k=3)
+                moved[i, j] -= 2 * step
+                numeric[i, j] = (above - structural_ot(moved, teacher, k=3)) / (2 * step)
+    assert (gradient - numeric).norm() <= 1e-4 * numeric.norm()
+    assert (detached - numeric).norm() > 1e-2 * numeric.norm()
+
+
+def test_widths_may_differ_and_half_precision_is_read_as_single(embeddings: Embeddings) -> None:
+    student, teacher = embeddings(12)
+    narrow = torch.from_numpy(student[:, :5]).bfloat16().requires_grad_(True)
+
+    value = structural_ot(narrow, torch.from_numpy(teacher).float(), k=4)
+    value.backward()
+
+    assert value.dtype == torch.float32
+    assert narrow.grad is not None
+    assert narrow.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("blur", [0.01, 0.1, 1.0])
+def test_zero_vectors_and_duplicates_stay_finite(blur: float) -> None:
+    student = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    teacher = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+
+    value = structural_ot(student, teacher, k=2, blur=blur)
+    value.backward()
+
+    assert value.isfinite()
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+
+
+def test_normalising_divides_the_cost_by_k(embeddings: Embeddings, reference: Divergence) -> None:
+    student, teacher = embeddings(12)
+
+    value = structural_ot(torch.from_numpy(student), torch.from_numpy(teacher), k=4, blur=0.5, normalise=True)
+
+    expected = by_hand(student, teacher, 4, "farthest", 0.5, lambda x, y, blur: reference(x / 2, y / 2, blur))
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "options", "complaint"),
+    [
+        (torch.ones(4, 2), torch.ones(4, 2), {"k": 5}, r"k must lie in 1\.\.4.*k = 5"),
+        (torch.ones(4, 2), torch.ones(4, 2), {"k": 0}, r"k must lie in 1\.\.4"),
+        (torch.ones(4, 2), torch.ones(5, 2), {"k": 2}, r"of one batch"),
+        (torch.ones(4, 2), torch.ones(4, 2), {"k": 2, "anchors": "random"}, "anchors must be one of farthest, nearest"),
+        (torch.full((4, 2), float("nan")), torch.ones(4, 2), {"k": 2}, "the student's embeddings hold NaN"),
+    ],
+)
+def test_bad_input_is_said(
+    student: torch.Tensor, teacher: torch.Tensor, options: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        structural_ot(student, teacher, **options)  # type: ignore[arg-type]  # wrong on purpose

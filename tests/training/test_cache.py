@@ -1,0 +1,51 @@
+"""The cache: where it lies, and that prepared windows are neither made twice nor taken for others."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.spec import InputSpec, VoiceSpec
+from training.cache import prepared_windows
+from training.cache_folder import cache_root
+from training.corpora.affwild2 import read_affwild2
+from training.corpora.synthetic import SyntheticAffect, synthesize_affwild2
+
+VOICE_ONLY = InputSpec(window_s=1.0, hop_s=1.0, voice=VoiceSpec(mels=16))
+
+
+def test_a_relative_cache_home_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PKDOT_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert cache_root() == tmp_path / ".cache" / "pkdot"
+
+
+def test_the_variable_names_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PKDOT_CACHE_DIR", str(tmp_path))
+
+    assert cache_root() == tmp_path
+
+
+def test_windows_are_prepared_once_and_again_when_file_or_setting_changes(tmp_path: Path) -> None:
+    synthesize_affwild2(tmp_path / "a", SyntheticAffect(videos=2, validation_videos=1, video_s=2.0, picture_px=96))
+    clips, cache = read_affwild2(tmp_path / "a").clips[:1], tmp_path / "cache"
+
+    def prepare(spec: InputSpec) -> dict[str, np.ndarray]:
+        return prepared_windows(clips, spec, tmp_path, workers=1, folder=cache, label="test")[0]
+
+    first = prepare(VOICE_ONLY)
+    written = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
+    again = prepare(VOICE_ONLY)
+    assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == written
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+
+    prepare(VOICE_ONLY.model_copy(update={"hop_s": 0.5}))
+    assert len(list(cache.iterdir())) == 2
+
+    video = clips[0].video
+    assert video is not None
+    video.write_bytes(video.read_bytes() + b"\0" * 9)
+    prepare(VOICE_ONLY)
+    assert len(list(cache.iterdir())) == 3

@@ -1,0 +1,174 @@
+"""The commands that make a bundle: demo, corpus, train, evaluate, export, compare."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from models.bundle import BundleError
+from models.inputs.media import MediaError
+from models.inputs.signals import SignalError
+from training.allocator import keep_freed_memory
+from training.config import ConfigError, load_config
+from training.corpora.clip import CorpusError
+from training.corpora.splits import SplitError
+from training.face_nets.fetch import FaceNetsMissingError
+from training.loop import TrainingError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run = Callable[[argparse.Namespace], object]
+
+USED_WRONGLY = (ConfigError, CorpusError, SplitError, SignalError, MediaError, FaceNetsMissingError)
+FAILED = (TrainingError, BundleError, OSError)
+
+KINDS = ("biovid", "affwild2")
+
+
+def add_commands(commands: Commands) -> None:
+    """Mount this half's commands."""
+    demo = _command(
+        commands, "demo", "the whole line on the synthetic corpora: train, export, serve, ask", "pkdot demo", _demo
+    )
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs and bundles")
+    demo.add_argument("--port", type=int, default=8000, help="where the service listens (default 8000)")
+    _corpus(commands)
+    train = _command(
+        commands, "train", "teacher, T-Net, student, evaluation, export",
+        "pkdot train training/configs/synthetic-pain.yaml --set student.ot_weight=0.4", _train,
+    )  # fmt: skip
+    _add_recipe(train)
+    train.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    evaluate = _command(
+        commands, "evaluate", "score a run again on its test people", "pkdot evaluate runs/synthetic-pain", _evaluate
+    )
+    evaluate.add_argument("run_folder", metavar="RUN", type=Path)
+    export = _command(
+        commands, "export", "write a run's bundle", "pkdot export runs/synthetic-pain bundles/pain", _export
+    )
+    export.add_argument("run_folder", metavar="RUN", type=Path)
+    export.add_argument("to", metavar="DIR", type=Path)
+    compare = _command(
+        commands, "compare", "the table of methods over seeds",
+        "pkdot compare training/configs/synthetic-*.yaml --seeds 3", _compare,
+    )  # fmt: skip
+    compare.add_argument("configs", metavar="CONFIG.yaml", type=Path, nargs="+")
+    compare.add_argument("--set", metavar="a.b=c", action="append", default=[], dest="overrides")
+    compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder; finished rows in it are kept")
+    compare.add_argument("--seeds", type=int, default=3, help="how many, counted from 0 (default 3)")
+
+
+def _command(commands: Commands, name: str, what: str, example: str, run: Run) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=what, epilog=f"example: {example}"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=lambda arguments: _guarded(run, arguments))
+    return parser
+
+
+def _guarded(run: Run, arguments: argparse.Namespace) -> int:
+    """Errors that a user can mend end in one sentence: 2 for wrong use or input, 1 for a failure while running."""
+    keep_freed_memory()
+    try:
+        result = run(arguments)
+    except USED_WRONGLY as error:
+        print(f"pkdot: {error}", file=sys.stderr)
+        return 2
+    except FAILED as error:
+        print(f"pkdot: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(result, indent=1, sort_keys=True))
+    elif isinstance(result, str):
+        print(result)
+    elif result is not None:
+        print(json.dumps(result, indent=1))
+    return 0
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
+    parser.add_argument("--set", metavar="a.b=c", action="append", default=[], dest="overrides")
+    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/NAME)")
+
+
+def _corpus(commands: Commands) -> None:
+    corpus = commands.add_parser("corpus", help="write the synthetic corpora; check a real one")
+    verbs = corpus.add_subparsers(required=True, metavar="VERB")
+    for name, what, run in (
+        ("synthesize", "write the synthetic corpus in a real corpus's own format", _synthesize),
+        ("check", "read a corpus and report what is wrong with it", _check),
+    ):
+        verb = _command(verbs, name, what, f"pkdot corpus {name} biovid corpora/biovid", run)
+        verb.add_argument("kind", metavar="KIND", choices=KINDS, help=" or ".join(KINDS))
+        verb.add_argument("folder", metavar="DIR", type=Path)
+
+
+def _demo(arguments: argparse.Namespace) -> object:
+    from training.demo import run_demo
+
+    run_demo(arguments.out, arguments.port)
+    return None
+
+
+def _synthesize(arguments: argparse.Namespace) -> object:
+    from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
+
+    if arguments.kind == "biovid":
+        synthesize_biovid(arguments.folder)
+    else:
+        synthesize_affwild2(arguments.folder)
+    return {"written": str(arguments.folder)}
+
+
+def _check(arguments: argparse.Namespace) -> object:
+    from training.corpora.affwild2 import check_affwild2
+    from training.corpora.biovid import check_biovid
+
+    findings = {"biovid": check_biovid, "affwild2": check_affwild2}[arguments.kind](arguments.folder)
+    return {"findings": findings}
+
+
+def _train(arguments: argparse.Namespace) -> object:
+    from training.run import train
+    from training.run_folder import RunFolder
+
+    config = load_config(arguments.config, arguments.overrides)
+    folder = arguments.out or Path("runs") / config.name
+    bundle = train(config, folder, resume=arguments.resume)
+    return {"bundle": str(bundle.path), "version": bundle.version, "test": RunFolder(folder).metrics()["test"]}
+
+
+def _evaluate(arguments: argparse.Namespace) -> object:
+    from training.run import evaluate_run
+
+    return evaluate_run(*_open_run(arguments.run_folder))
+
+
+def _export(arguments: argparse.Namespace) -> object:
+    from training.run import export_run
+
+    bundle = export_run(*_open_run(arguments.run_folder), to=arguments.to)
+    return {"bundle": str(bundle.path), "version": bundle.version}
+
+
+def _open_run(path: Path) -> tuple[Any, Any]:
+    from training.run_folder import RunFolder
+    from training.stages.prepare import prepare_setting
+
+    folder = RunFolder(path)
+    return prepare_setting(folder.config(), folder.scratch), folder
+
+
+def _compare(arguments: argparse.Namespace) -> object:
+    from training.compare import compare, markdown
+
+    configs = [load_config(file, arguments.overrides) for file in arguments.configs]
+    tables, everything = [], {}
+    for config in configs:
+        results = compare(config, arguments.out / config.name, range(arguments.seeds))
+        tables.append(markdown(config, results))
+        everything[config.name] = {str(seed): rows for seed, rows in results.items()}
+    return everything if arguments.json else "\n".join(tables)

@@ -1,0 +1,151 @@
+"""BioVid Heat Pain (parts A and B) as its owners lay it out: samples.csv, video/ and biosignals_filtered/.
+
+Walter et al., "The BioVid Heat Pain Database", CYBCONF 2013. Clips last 5.5 s, video has 25 frames/s, biosignals
+512 Hz. Subjects are named `071309_w_21`: day, sex (w/m), age in years. Levels are heat stimuli calibrated to the
+person, not the pain felt.
+"""
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from models.inputs.signals import SignalError, read_biosignals, read_columns
+from training.corpora.clip import SYNTHETIC_LICENCE, Clip, Corpus, CorpusError, is_synthetic, relative
+
+LEVELS: Final = ("BL1", "PA1", "PA2", "PA3", "PA4")
+SIGNAL_COLUMNS: Final = ("gsr", "ecg", "emg_trapezius", "emg_corrugator", "emg_zygomaticus")
+SAMPLE_COLUMNS: Final = ("subject_id", "subject_name", "class_id", "class_name", "sample_name")
+LICENCE: Final = (
+    "BioVid Heat Pain: research only, under its owners' agreement; what is trained on it is bound likewise."
+)
+SUBJECT_NAME: Final = re.compile(r"^\d+_(?P<sex>[wm])_(?P<age>\d+)$")
+AGE_BANDS: Final = ((18, 35), (36, 50), (51, 65))
+
+
+def read_biovid(root: Path) -> Corpus:
+    """Read the part of BioVid under `root`.
+
+    Raises CorpusError at the first file that is missing or not as expected; `check_biovid` lists them all.
+    """
+    rows = read_samples(root)
+    clips = tuple(to_clip(root, row) for row in rows)
+    for clip in clips:
+        problem = missing_files(root, clip)
+        if problem:
+            raise CorpusError(problem[0])
+    return Corpus(
+        name="biovid",
+        task="pain",
+        levels=LEVELS,
+        clips=clips,
+        signal_columns=part_columns(clips[0]),
+        synthetic=is_synthetic(root),
+        licence=SYNTHETIC_LICENCE if is_synthetic(root) else LICENCE,
+    )
+
+
+def check_biovid(root: Path) -> list[str]:
+    """Sentences on the part under `root`: first every problem ("problem: ..."), then counts by class and subject.
+
+    Reads all biosignals. Raises CorpusError where samples.csv itself cannot be read.
+    """
+    problems, clips = [], []
+    for row in read_samples(root):
+        try:
+            clip = to_clip(root, row)
+        except CorpusError as error:
+            problems.append(str(error))
+            continue
+        clips.append(clip)
+        missing = missing_files(root, clip)
+        problems += missing if missing else bad_signals(clip)
+    counts = Counter(LEVELS[clip.level] for clip in clips if clip.level is not None)
+    subjects = Counter(clip.subject for clip in clips)
+    return [
+        *(f"problem: {problem}" for problem in problems),
+        f"{len(clips)} clips of {len(subjects)} subjects",
+        *(f"class {level}: {counts[level]} clips" for level in LEVELS),
+        *(f"subject {subject}: {count} clips" for subject, count in sorted(subjects.items())),
+    ]
+
+
+def read_samples(root: Path) -> list[dict[str, str]]:
+    """The rows of samples.csv, which lies at the root or in starting_point/."""
+    path = next((p for p in (root / "samples.csv", root / "starting_point" / "samples.csv") if p.is_file()), None)
+    if path is None:
+        raise CorpusError(
+            f"{root} has no samples.csv (nor starting_point/samples.csv): give the folder of a BioVid part."
+        )
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        absent = [name for name in SAMPLE_COLUMNS if name not in (reader.fieldnames or ())]
+        if absent:
+            raise CorpusError(
+                f"samples.csv lacks the column {absent[0]}: expected a tab between {', '.join(SAMPLE_COLUMNS)}."
+            )
+        rows = list(reader)
+    if not rows:
+        raise CorpusError("samples.csv has no line below its header: expected a line for each clip.")
+    doubled = [name for name, count in Counter(row["sample_name"] for row in rows).items() if count > 1]
+    if doubled:
+        raise CorpusError(f"samples.csv names {doubled[0]} more than once: expected a line for each clip.")
+    return rows
+
+
+def to_clip(root: Path, row: dict[str, str]) -> Clip:
+    """One line of samples.csv as a clip; CorpusError for a class outside BL1, PA1..PA4 or a name that is a path."""
+    subject, sample, level = row["subject_name"], row["sample_name"], row["class_name"]
+    if level not in LEVELS:
+        raise CorpusError(f"samples.csv gives {sample} the class {level!r}: expected one of {', '.join(LEVELS)}.")
+    for name in (subject, sample):
+        if not re.fullmatch(r"[\w-]+", name or ""):
+            raise CorpusError(f"samples.csv holds the name {name!r}: expected letters, digits, _ and - only.")
+    return Clip(
+        id=sample,
+        subject=subject,
+        video=root / "video" / subject / f"{sample}.mp4",
+        signals=root / "biosignals_filtered" / subject / f"{sample}_bio.csv",
+        level=LEVELS.index(level),
+        groups=groups_of(subject),
+    )
+
+
+def groups_of(subject: str) -> dict[str, str]:
+    """Sex and age band (the corpus's own bands) from a subject's name."""
+    match = SUBJECT_NAME.match(subject)
+    if match is None:
+        return {"sex": "unknown", "age": "unknown"}
+    bands = [f"{low}-{high}" for low, high in AGE_BANDS if low <= int(match["age"]) <= high]
+    return {"sex": {"w": "female", "m": "male"}[match["sex"]], "age": bands[0] if bands else "unknown"}
+
+
+def missing_files(root: Path, clip: Clip) -> list[str]:
+    """A sentence for the video and for the biosignals, where they are not there."""
+    wanted = ((clip.video, "the clip's video"), (clip.signals, "the clip's biosignals"))
+    return [
+        f"{relative(path, root)} is missing: expected {what} ({clip.id} in samples.csv)."
+        for path, what in wanted
+        if path is not None and not path.is_file()
+    ]
+
+
+def part_columns(clip: Clip) -> tuple[str, ...]:
+    """The physiological columns in the header of the clip's biosignals."""
+    assert clip.signals is not None
+    try:
+        header = read_columns(clip.signals)
+    except SignalError as error:
+        raise CorpusError(str(error)) from error
+    return tuple(name for name in SIGNAL_COLUMNS if name in header)
+
+
+def bad_signals(clip: Clip) -> list[str]:
+    """What reading the clip's biosignals complains of."""
+    assert clip.signals is not None
+    try:
+        read_biosignals(clip.signals, part_columns(clip))
+    except ValueError as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,107 @@
+"""`pkdot demo`: the whole line on drawn people, from corpus to answer, in plain sentences."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+from training.config import load_config
+from training.corpora.clip import Clip
+from training.run import evaluate_run, export_run, label, shared_stages, student_stages
+from training.run_folder import RunFolder
+from training.stages.prepare import prepare_setting
+from training.stages.student import METHODS
+
+RECIPES = {"pain": "synthetic-pain.yaml", "valence-arousal": "synthetic-valence-arousal.yaml"}
+READY_TIMEOUT_S = 60
+
+
+def run_demo(out: Path, port: int) -> None:
+    """Train, export, serve and ask for both tasks; what an earlier call finished in `out` is not done again."""
+    begun = time.monotonic()
+    clips = {task: _make_bundle(task, out) for task in RECIPES}
+    say("Start the service on the two bundles.")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "service", "serve", "--bundles", str(out / "bundles"), "--port", str(port)]
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_until_ready(address, server)
+        for task, clip in clips.items():
+            assert clip.video is not None  # the synthetic corpora have a video for each clip
+            say(f"POST /predict/{task} with {clip.video.name}, a clip of a person whom the student never saw.")
+            print(shortened(_post(f"{address}/predict/{task}", clip.video)), flush=True)
+        say(f"Done after {time.monotonic() - begun:.0f} s. The bundles are in {out / 'bundles'}.")
+        if sys.stdout.isatty():
+            say(f"The service stays up at {address} (try {address}/docs); Ctrl-C stops it.")
+            server.wait()
+    except KeyboardInterrupt:
+        say("Stopping.")
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def say(sentence: str) -> None:
+    """One sentence for the person who watches."""
+    print(f"\n== {sentence}", file=sys.stderr, flush=True)
+
+
+def shortened(answer: dict[str, Any]) -> str:
+    """The answer as it came, but for the windows after the first."""
+    windows = answer["windows"]
+    text = json.dumps({**answer, "windows": windows[:1]}, indent=1)
+    return text + (f"\n(and {len(windows) - 1} more windows like the one shown)" if len(windows) > 1 else "")
+
+
+def _make_bundle(task: str, out: Path) -> Clip:
+    """Train and export one task; returns a test clip to ask about."""
+    config = load_config(Path(__file__).parent / "configs" / RECIPES[task])
+    folder = RunFolder(out / task)
+    folder.begin(config, resume=True)
+    say(f"{task}: draw the synthetic corpus in {config.corpus.kind}'s format, find the faces, cut the windows.")
+    setting = prepare_setting(config, folder.scratch)
+    counts = ", ".join(f"{len(people)} {part}" for part, people in setting.split._asdict().items())
+    say(f"{task}: train the teacher on {', '.join(config.modalities)}. People: {counts}.")
+    encoders, teacher = shared_stages(setting, folder)
+    for available in config.students:
+        missing = config.missing(available)
+        if missing:
+            say(f"{task}: distil a student that has {label(available)} and hallucinates {', '.join(missing)}.")
+        student_stages(setting, folder, encoders, teacher, available, METHODS["PKDOT"], f"student-{label(available)}")
+    for who, scores in evaluate_run(setting, folder).items():
+        print(f"   {who}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()), file=sys.stderr)
+    say(f"{task}: export the students as one bundle of ONNX graphs and prove them equal to torch.")
+    export_run(setting, folder, to=out / "bundles" / task)
+    return next(clip for clip in setting.corpus.clips if clip.subject in setting.split.test)
+
+
+def _wait_until_ready(address: str, server: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            raise OSError(f"the service stopped with exit code {server.returncode} before it was ready")
+        try:
+            with urllib.request.urlopen(f"{address}/health/ready", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise OSError(f"the service was not ready after {READY_TIMEOUT_S} s")
+
+
+def _post(url: str, video: Path) -> dict[str, Any]:
+    """Send one file as multipart/form-data, as `curl -F video=@FILE` does."""
+    boundary = uuid.uuid4().hex
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="video"; filename="{video.name}"\r\n\r\n'
+    body = head.encode() + video.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+    request = urllib.request.Request(url, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        raise OSError(f"{url} answered {error.code}: {error.read().decode()}") from None

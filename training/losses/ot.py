@@ -1,0 +1,119 @@
+"""The structural OT loss: do the student's samples stand among their anchors as the teacher's do?
+
+Aslam et al., "Distilling Privileged Multimodal Information for Expression Recognition using Optimal Transport", FG 2024
+(arXiv 2401.15489). Each side's cosine similarities, (B, B), less their own minimum; of each row the k columns that the
+teacher chose; the debiased entropic OT divergence between the two clouds of rows.
+
+Axes: B samples, D features, k anchors.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from training.losses.sinkhorn import sinkhorn_divergence
+
+Anchors = Literal["farthest", "nearest", "shared"]
+
+
+def structural_ot(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    k: int = 30,
+    anchors: Anchors = "farthest",
+    blur: float = 0.1,
+    normalise: bool = False,
+) -> Tensor:
+    """The loss of `student` (B, D_s) against `teacher` (B, D_t): a scalar, at least 0 up to the solver's tolerance.
+
+    `anchors` says which k columns a row keeps, see `anchor_columns`; k = B keeps all. `blur` is the square root of the
+    entropic regularisation, in units of distance between rows. `normalise` divides the cost |a - b|^2 / 2 by k, so that
+    one blur serves every k. Float64 where one of the inputs is, else float32; half precision is read as float32.
+
+    No gradient reaches the teacher. The student's flows through the subtracted minimum too. A vector of zeros is
+    similar to nothing, not to itself either, and receives no gradient.
+
+    Raises ValueError for shapes that do not fit, k outside 1..B, unknown `anchors` and numbers that are not finite;
+    `training.losses.sinkhorn.NotConverged` where the transport problem cannot be solved to its tolerance.
+
+    >>> z = torch.eye(4)
+    >>> abs(round(float(structural_ot(z, 2 * z, k=2)), 6))
+    0.0
+    """
+    check_embeddings(student, teacher)
+    s_teacher = similarity(teacher.detach())  # (B, B)
+    columns = anchor_columns(s_teacher, k, anchors)  # (B, k)
+    scale = k**-0.5 if normalise else 1.0
+    rows_student = anchor_rows(similarity(student), columns) * scale  # (B, k)
+    rows_teacher = anchor_rows(s_teacher, columns) * scale  # (B, k)
+    return sinkhorn_divergence(rows_student, rows_teacher, blur=blur)
+
+
+def check_embeddings(student: Tensor, teacher: Tensor) -> None:
+    """Raise ValueError unless both are (B, D) for one B, D may differ, and finite."""
+    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher) or not student.numel():
+        raise ValueError(
+            "expected student (B, D) and teacher (B, D') of one batch, not empty; "
+            f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    for name, z in (("student", student), ("teacher", teacher)):
+        if not torch.isfinite(z).all():
+            raise ValueError(f"the {name}'s embeddings hold NaN or infinity: look for the layer that made it")
+
+
+def similarity(z: Tensor) -> Tensor:
+    """Cosine similarities of the rows of z (B, D): (B, B), float32 or, for float64, float64.
+
+    Autocast is off inside: in half precision the order of similar neighbours would be noise.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
+        largest = z.detach().abs().amax(1, keepdim=True)  # (B, 1)
+        zero = largest < torch.finfo(z.dtype).tiny
+        z = torch.where(
+            zero, 0.0, z / torch.where(zero, 1.0, largest)
+        )  # a cosine knows no scale: squares cannot overflow
+        norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)  # (B, 1)
+        unit = z / torch.where(zero, 1.0, norm)
+        return unit @ unit.T
+
+
+def anchor_columns(s_teacher: Tensor, k: int, anchors: Anchors) -> Tensor:
+    """The k columns that each row of the teacher's similarities s_teacher (B, B) keeps: (B, k), int64.
+
+    `farthest`: the least similar, ascending; a sample comes among its own anchors only where k asks for it. `nearest`:
+    the most similar without the sample itself, descending. `shared`: the same for all rows, by greedy farthest-point
+    choice, from the sample with the lowest mean similarity on. Ties go to the lower index; k = B keeps all columns in
+    the order of the batch. Raises ValueError for k outside 1..B or unknown `anchors`.
+    """
+    batch = len(s_teacher)
+    if anchors not in get_args(Anchors):
+        raise ValueError(f"anchors must be one of {', '.join(get_args(Anchors))}; got {anchors!r}")
+    if not 1 <= k <= batch:
+        raise ValueError(f"k must lie in 1..{batch}, the batch size; got k = {k} for a batch of {batch}")
+    if k == batch:
+        return torch.arange(batch, device=s_teacher.device).expand(batch, batch)
+    if anchors == "shared":
+        return farthest_points(s_teacher, k).expand(batch, k)
+    if anchors == "nearest":
+        others = s_teacher.clone().fill_diagonal_(-torch.inf)
+        return torch.sort(others, dim=1, descending=True, stable=True).indices[:, :k]
+    return torch.sort(s_teacher, dim=1, stable=True).indices[:, :k]
+
+
+def farthest_points(s_teacher: Tensor, k: int) -> Tensor:
+    """k indices (k,): each time the sample whose most similar chosen one is least similar to it."""
+    chosen = [s_teacher.mean(1).argmin()]
+    closest = s_teacher[chosen[0]].clone()  # (B,), similarity to the most similar chosen sample
+    for _ in range(k - 1):
+        closest[chosen[-1]] = torch.inf
+        chosen.append(closest.argmin())
+        closest = torch.maximum(closest, s_teacher[chosen[-1]])
+    return torch.stack(chosen)
+
+
+def anchor_rows(s: Tensor, columns: Tensor) -> Tensor:
+    """Each sample's profile: the similarities s (B, B) less their minimum, at `columns` (B, k): (B, k)."""
+    return (s - s.min()).gather(1, columns)

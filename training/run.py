@@ -1,0 +1,120 @@
+"""One run: encoders, teacher, T-Net, student, evaluation, export. A finished stage is not done again on `--resume`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.bundle import Bundle
+from models.nets.student import Student
+from models.nets.teacher import Teacher
+from training.config import RunConfig
+from training.face_nets.fetch import cached_face_nets
+from training.run_folder import RunFolder
+from training.stages.encoders import train_encoders
+from training.stages.evaluate import calibrate, evaluate
+from training.stages.export import export_bundle
+from training.stages.prepare import prepare_setting
+from training.stages.setting import Setting
+from training.stages.student import METHODS, Method, train_student
+from training.stages.teacher import train_teacher
+from training.stages.tnet import hallucination_r2, train_tnets
+
+Encoders = dict[str, dict[str, Any]]
+
+
+def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle:
+    """Do what is not done yet of the run in folder `path`, and return its bundle."""
+    folder = RunFolder(path)
+    folder.begin(config, resume=resume)
+    setting = prepare_setting(config, folder.scratch)
+    encoders, teacher = shared_stages(setting, folder)
+    for available in config.students:
+        student_stages(setting, folder, encoders, teacher, available, METHODS["PKDOT"], f"student-{label(available)}")
+    evaluate_run(setting, folder)
+    return export_run(setting, folder)
+
+
+def label(available: tuple[str, ...]) -> str:
+    """How a set of modalities is written in file names and tables."""
+    return "+".join(available)
+
+
+def shared_stages(setting: Setting, folder: RunFolder) -> tuple[Encoders, Teacher]:
+    """Stages 0 and 1, which all students of a run share."""
+    encoders = folder.load("encoders")
+    if encoders is None:
+        encoders, reports = train_encoders(setting)
+        folder.save("encoders", encoders)
+        folder.add_metrics("encoders", {name: asdict(report) for name, report in reports.items()})
+    teacher = setting.new_teacher(setting.config.modalities)
+    weights = folder.load("teacher")
+    if weights is None:
+        teacher, report = train_teacher(setting, encoders)
+        folder.save("teacher", teacher.state_dict())
+        folder.add_metrics("teacher", asdict(report))
+    else:
+        teacher.load_state_dict(weights)
+    return encoders, teacher
+
+
+def student_stages(
+    setting: Setting,
+    folder: RunFolder,
+    encoders: Encoders,
+    teacher: Teacher,
+    available: tuple[str, ...],
+    method: Method,
+    name: str,
+) -> None:
+    """Stages 2 and 3 for one set of available modalities; the result is checkpoint `name`."""
+    if not setting.config.missing(available) or folder.load(name) is not None:
+        return  # with everything there the teacher itself is the student
+    tnet = f"tnet-{label(available)}"
+    tnets = folder.load(tnet)
+    if tnets is None:
+        hallucinating, report = train_tnets(setting, available, encoders, teacher)
+        tnets = hallucinating.tnets.state_dict()
+        folder.save(tnet, tnets)
+        r2 = hallucination_r2(setting, hallucinating, teacher, setting.select)
+        folder.add_metrics(tnet, {**asdict(report), "r2_selection_people": r2})
+    student, report = train_student(setting, available, encoders, tnets, teacher, method)
+    folder.save(name, student.state_dict())
+    r2 = hallucination_r2(setting, student, teacher, setting.select) if method.trained_tnet else {}
+    folder.add_metrics(name, {**asdict(report), "r2_selection_people": r2})
+
+
+def load_student(setting: Setting, folder: RunFolder, available: tuple[str, ...], name: str) -> Student:
+    """The student of checkpoint `name`; where nothing is missing, one with the teacher's weights."""
+    student = setting.new_student(available)
+    weights = folder.load(name if setting.config.missing(available) else "teacher")
+    if weights is None:
+        raise FileNotFoundError(f"{folder.path} holds no checkpoint {name}; run `pkdot train --resume` first")
+    student.load_state_dict(weights)
+    return student.eval()
+
+
+def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, float]]:
+    """Scores of the teacher and of every student on the test people, also written to metrics.json."""
+    config = setting.config
+    _, teacher = shared_stages(setting, folder)
+    scores = {"teacher": evaluate(setting, teacher, config.modalities)}
+    for available in config.students:
+        student = load_student(setting, folder, available, f"student-{label(available)}")
+        scores[f"student {label(available)}"] = evaluate(setting, student, available)
+    folder.add_metrics("test", scores)
+    return scores
+
+
+def export_run(setting: Setting, folder: RunFolder, to: Path | None = None) -> Bundle:
+    """Write the run's bundle, into `to` or the run's own folder."""
+    students = {
+        available: load_student(setting, folder, available, f"student-{label(available)}")
+        for available in setting.config.students
+    }
+    calibrations = {a: calibrate(setting, student, a) for a, student in students.items()}
+    metrics = {
+        f"{who}: {name}": value
+        for who, scores in folder.metrics().get("test", {}).items()
+        for name, value in scores.items()
+    }
+    return export_bundle(setting, students, calibrations, metrics, cached_face_nets(), to or folder.bundle)

@@ -1,0 +1,72 @@
+"""The folder of a run: configuration, versions, checkpoints, metrics, bundle; files are written beside and renamed."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from training.config import ConfigError, RunConfig
+
+VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
+
+
+class RunFolder:
+    """`config.yaml`, `versions.json`, `metrics.json`, `<stage>.pt`, `scratch/`, `bundle/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def scratch(self) -> Path:
+        return self.path / "scratch"
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / "bundle"
+
+    def begin(self, config: RunConfig, *, resume: bool) -> None:
+        """Claim the folder for `config`; ConfigError where it holds another run, or this one and `resume` is off."""
+        held = self.path / "config.yaml"
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        if held.exists():
+            if not resume:
+                raise ConfigError(f"{self.path} holds a run already; give --resume to go on, or another --out")
+            if held.read_text(encoding="utf-8") != text:
+                raise ConfigError(f"{self.path} holds a run of another configuration; give another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        versions = {name: version(name) for name in VERSIONS_OF}
+        self._write("versions.json", json.dumps({"python": platform.python_version(), **versions}, indent=1) + "\n")
+        self._write("config.yaml", text)
+
+    def config(self) -> RunConfig:
+        """The configuration of the run that is here; ConfigError if there is none."""
+        held = self.path / "config.yaml"
+        if not held.is_file():
+            raise ConfigError(f"{self.path} holds no config.yaml; name a folder that `pkdot train` wrote")
+        return RunConfig.model_validate(yaml.safe_load(held.read_text(encoding="utf-8")))
+
+    def load(self, stage: str) -> Any | None:
+        """The checkpoint of a finished stage, or None."""
+        file = self.path / f"{stage}.pt"
+        return torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
+
+    def save(self, stage: str, weights: Any) -> None:
+        part = self.path / f"{stage}.part"
+        torch.save(weights, part)
+        part.replace(self.path / f"{stage}.pt")
+
+    def metrics(self) -> dict[str, Any]:
+        file = self.path / "metrics.json"
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+    def add_metrics(self, name: str, values: Any) -> None:
+        self._write("metrics.json", json.dumps({**self.metrics(), name: values}, indent=1, sort_keys=True) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        part = self.path / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.path / name)

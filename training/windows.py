@@ -1,0 +1,88 @@
+"""A corpus becomes a `WindowSet`: prepared tensors joined with labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.spec import InputSpec
+from training.cache import prepared_windows
+from training.corpora.affwild2 import align_labels
+from training.corpora.clip import Clip, Corpus
+from training.data import WindowSet
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+class FrameLabels:
+    """Valence and arousal of a clip's frames, on the clip's clock."""
+
+    def __init__(self, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> None:
+        self.times_s, self.values = times_s, values
+        """(n,) and (n, 2), NaN where there is no label."""
+
+    def mean_in(self, spans_s: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The mean of the labelled frames inside each span: (W, 2) to (W, 2), NaN where a span holds none."""
+        means = np.full((len(spans_s), 2), np.nan, np.float32)
+        for i, (start_s, end_s) in enumerate(spans_s):
+            inside = self.values[(self.times_s >= start_s) & (self.times_s < end_s)]
+            inside = inside[np.isfinite(inside).all(axis=1)]
+            if len(inside):
+                means[i] = inside.mean(axis=0)
+        return means
+
+
+class CorpusWindows(NamedTuple):
+    """A corpus's windows, and the frame labels of its clips where it has such."""
+
+    windows: WindowSet
+    frames: tuple[FrameLabels | None, ...]
+
+
+def corpus_windows(
+    corpus: Corpus, spec: InputSpec, modalities: Sequence[str], face_nets: Path, *, workers: int, folder: Path
+) -> CorpusWindows:
+    """All windows of `corpus` and their targets: the clip's level, or the mean over the window's labelled frames."""
+    ready = prepared_windows(
+        corpus.clips, spec, face_nets, workers=workers, folder=folder, label=f"prepare {corpus.name}"
+    )
+    people = tuple(sorted({clip.subject for clip in corpus.clips}))
+    counts = [len(arrays["spans_s"]) for arrays in ready]
+    clip_index = np.repeat(np.arange(len(ready)), counts)
+    person = np.array([people.index(clip.subject) for clip in corpus.clips])[clip_index]
+    targets = np.concatenate([_targets(clip, arrays) for clip, arrays in zip(corpus.clips, ready, strict=True)])
+    windows = WindowSet(
+        tensors={name: _joined(ready, name) for name in modalities},
+        observed={name: _joined(ready, f"{name}_observed") for name in modalities},
+        targets=torch.from_numpy(targets),
+        person=torch.from_numpy(person),
+        clip=torch.from_numpy(clip_index),
+        spans_s=_joined(ready, "spans_s"),
+        people=people,
+    )
+    frames = [
+        frame_labels(c, a["frame_times_s"]) if c.labels is not None else None
+        for c, a in zip(corpus.clips, ready, strict=True)
+    ]
+    return CorpusWindows(windows, tuple(frames))
+
+
+def frame_labels(clip: Clip, frame_times_s: NDArray[np.generic]) -> FrameLabels:
+    """The clip's labels with the times of the frames that they belong to; trims as `align_labels` says."""
+    assert clip.labels is not None  # readers of valence-arousal corpora give every clip labels
+    values, _ = align_labels(clip.labels, len(frame_times_s), clip.id)
+    return FrameLabels(frame_times_s[: len(values)].astype(np.float64), values)
+
+
+def _joined(ready: Sequence[Arrays], name: str) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([arrays[name] for arrays in ready]))
+
+
+def _targets(clip: Clip, arrays: Arrays) -> NDArray[np.generic]:
+    spans_s = arrays["spans_s"].astype(np.float64)
+    if clip.labels is not None:
+        return frame_labels(clip, arrays["frame_times_s"]).mean_in(spans_s)
+    return np.full(len(spans_s), -1 if clip.level is None else clip.level, np.int64)

@@ -1,0 +1,146 @@
+"""The commands `pkdot serve` and `pkdot bundle`."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models import bundle as bundle_format
+from models.bundle import BundleError
+from service.app import create_app
+from service.bundles import BundleLoader
+from service.lifecycle import Resources
+from service.runtime import Providers, ProvidersError
+from service.server import Server
+from service.settings import Settings, SettingsError, read_settings, settings_table
+from service.threads import available_cores, plan_threads
+from service.version import VERSION
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def add_commands(commands: "Commands") -> None:
+    """Add the commands; each sets `run`, which takes the parsed arguments and returns the exit code."""
+    add_serve(commands)
+    bundle = commands.add_parser("bundle", help="check a bundle, or print its card")
+    actions = bundle.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser(
+        "check",
+        help="verify files, schema and golden inputs",
+        epilog="example: pkdot bundle check runs/demo/bundles/pain",
+    )
+    card = actions.add_parser(
+        "card", help="print the model card", epilog="example: pkdot bundle card runs/demo/bundles/pain"
+    )
+    for parser, run in ((check, check_bundle), (card, print_card)):
+        parser.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder")
+        parser.add_argument("--json", action="store_true", help="print one JSON object for machines")
+        parser.set_defaults(run=run)
+
+
+def add_serve(commands: "Commands") -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="answer over HTTP",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Load bundles and answer over HTTP until SIGTERM or Ctrl-C.",
+        epilog="example: pkdot serve --bundles runs/demo/bundles --port 8000\n\n"
+        f"environment (default):\n{settings_table()}",
+    )
+    serve.add_argument("--bundles", type=Path, metavar="DIR", help="one bundle, or a folder of bundles")
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+    serve.add_argument("--json", action="store_true", help="print one JSON object when ready")
+    serve.set_defaults(run=run_serve)
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """`pkdot serve`: 0 after a clean stop, 1 where the bundles cannot serve, 2 for impossible settings."""
+    try:
+        settings, warnings = read_settings(
+            os.environ, bundles=arguments.bundles, host=arguments.host, port=arguments.port
+        )
+    except SettingsError as error:
+        return say(str(error), code=2)
+    set_up_logging()
+    for warning in warnings:
+        say(f"warning: {warning}")
+    app = create_app(settings)
+    server = Server(app, settings, lambda port: announce(app.state.lifecycle.require(), settings, port, arguments.json))
+    server.run()
+    return 0 if server.started and app.state.lifecycle.failure is None else 1
+
+
+def announce(resources: Resources, settings: Settings, port: int, as_json: bool) -> None:
+    """Say what serves, with what, and within which limits."""
+    plan, address = resources.plan, f"http://{settings.host}:{port}"
+    for loaded in resources.shelf.bundles:
+        manifest = loaded.bundle.manifest
+        drawn = ", trained on drawn faces" if manifest.provenance.synthetic else ""
+        say(f"bundle {loaded.name} {loaded.bundle.version}: {loaded.task}, {len(manifest.graphs)} graphs{drawn}")
+    say(f"provider {resources.providers.names[0]}")
+    say(f"threads: {plan.cores} cores, {plan.intra_op} inside a graph, {plan.decoders} decoders")
+    say(
+        f"limits: {settings.max_upload_bytes} bytes, {settings.max_duration_s:g} s, {settings.max_pixels} pixels, "
+        f"{settings.max_frames} frames, {settings.max_concurrent_requests} requests at once"
+    )
+    say(f"pkdot {VERSION} is ready on {address}")
+    if as_json:
+        names = [loaded.name for loaded in resources.shelf.bundles]
+        print(json.dumps({"url": address, "bundles": names, "provider": resources.providers.names[0]}), flush=True)
+
+
+def check_bundle(arguments: argparse.Namespace) -> int:
+    """`pkdot bundle check`: files, schema, and every golden input through the runtime that serves."""
+    try:
+        providers = Providers.choose()
+        plan = plan_threads(available_cores(), providers.on_gpu)
+        loaded = BundleLoader(providers, plan).load(arguments.folder)
+    except (BundleError, ProvidersError) as error:
+        if arguments.json:
+            print(json.dumps({"ok": False, "error": str(error)}))
+        return say(str(error), code=1)
+    manifest = loaded.bundle.manifest
+    facts = {"ok": True, "name": loaded.name, "version": loaded.bundle.version, "task": loaded.task}
+    if arguments.json:
+        print(json.dumps(facts | {"graphs": len(manifest.graphs), "provider": providers.names[0]}))
+    else:
+        print(
+            f"{loaded.name} {loaded.bundle.version} ({loaded.task}): {len(manifest.files)} files and "
+            f"{len(manifest.graphs)} golden graphs are right on {providers.names[0]}"
+        )
+    return 0
+
+
+def print_card(arguments: argparse.Namespace) -> int:
+    """`pkdot bundle card`: the card that the bundle carries."""
+    try:
+        bundle = bundle_format.load(arguments.folder)
+    except BundleError as error:
+        return say(str(error), code=1)
+    card = bundle.file("card.md")
+    if not card.is_file():
+        return say(f"{bundle.manifest.name} carries no card.md; export it again", code=1)
+    text = card.read_text(encoding="utf-8")
+    print(
+        json.dumps({"name": bundle.manifest.name, "version": bundle.version, "card": text}) if arguments.json else text
+    )
+    return 0
+
+
+def say(message: str, *, code: int = 0) -> int:
+    """A line on stderr; returns `code`."""
+    print(f"pkdot: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def set_up_logging() -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a caller's bad form is no event of ours
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

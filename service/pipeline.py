@@ -1,0 +1,166 @@
+"""A request's way: recording → windows → the graph for what each window shows → batches → answer."""
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.inputs.media import MediaError, MediaLimits
+from models.inputs.prepare import MIN_SOUND_S, Prepared, Recording, Span, SpanError, WindowInput, prepare
+from models.manifest import GraphSpec
+from models.spec import FACE, Task
+from service.batcher import Batcher, BatchInterrupted
+from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
+from service.bundles import LoadedBundle
+from service.context import RequestContext
+from service.decoders import Decoders
+from service.errors import (
+    DeadlineExceeded,
+    FieldError,
+    InvalidField,
+    NoFace,
+    NotReady,
+    NoUsableModality,
+    ServiceError,
+    TooShort,
+    UnreadableMedia,
+    from_media,
+)
+
+
+class Abandoned(Exception):
+    """Ends the decoding of a recording that nobody waits for."""
+
+
+class Question(NamedTuple):
+    """What a request asks."""
+
+    task: Task
+    bundle: LoadedBundle
+    recording: Recording
+    span: Span
+    frame_detail: bool
+
+
+class Computed(NamedTuple):
+    """One window: what was in it, which graph read it (None if none could), and what the graph put out."""
+
+    window: WindowInput
+    graph: GraphSpec | None
+    output: NDArray[np.generic] | None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What all requests share."""
+
+    batcher: Batcher
+    decoders: Decoders
+    limits: MediaLimits
+    max_windows: int
+
+    async def compute(
+        self, question: Question, deadline_s: float, context: RequestContext
+    ) -> tuple[Prepared, list[Computed]]:
+        """Decode, route and run; `deadline_s` is on the monotonic clock.
+
+        Raises ServiceError. When this is cancelled, the decoding has ended before it returns.
+        """
+        context.stage = "decode"
+        prepared = await self.prepare(question, context)
+        refuse_unusable(question.task, prepared)
+        context.stage = "queue"
+        try:
+            return prepared, await self.run(question, prepared.windows, deadline_s, context)
+        except BatchDeadlineExceeded as error:
+            raise DeadlineExceeded(f"{error}; give the request more time, or ask for a shorter part") from error
+        except BatchInterrupted as error:
+            raise NotReady("the service stopped computing; send the request again") from error
+
+    async def prepare(self, question: Question, context: RequestContext) -> Prepared:
+        """The recording as windows, made in a decoder's thread."""
+        abandoned = threading.Event()
+
+        def tick() -> None:
+            if abandoned.is_set():
+                raise Abandoned
+
+        def work() -> Prepared:
+            manifest = question.bundle.bundle.manifest
+            return prepare(
+                question.recording,
+                manifest.inputs,
+                question.bundle.face_nets,
+                limits=self.limits,
+                span=question.span,
+                max_windows=self.max_windows,
+                tick=tick,
+            )
+
+        try:
+            prepared, waited_s = await self.decoders.run(work, stop=abandoned.set)
+        except MediaError as error:
+            raise from_media(error) from error
+        except SpanError as error:
+            raise InvalidField([FieldError("start_s", str(error))]) from error
+        context.add("queue", waited_s)
+        context.add("decode", prepared.seconds.decode)
+        context.add("face", prepared.seconds.face)
+        return prepared
+
+    async def run(
+        self, question: Question, windows: Sequence[WindowInput], deadline_s: float, context: RequestContext
+    ) -> list[Computed]:
+        """The output of every window that a graph can read, in the windows' order."""
+        computed = [Computed(window, None, None) for window in windows]
+        routes = [question.bundle.runner_for(window.observed) for window in windows]
+        for route in {id(route[1]): route for route in routes if route is not None}.values():
+            graph, runner = route
+            members = [index for index, other in enumerate(routes) if other is not None and other[1] is runner]
+            items = [partial(tensors, windows[index], graph.available) for index in members]
+            answer = await self.batcher.run(runner, items, deadline_s=deadline_s)
+            context.add("queue", answer.queue_s)
+            context.add("inference", answer.inference_s)
+            context.largest_batch = max(context.largest_batch, answer.largest_batch)
+            for index, output in zip(members, answer.output, strict=True):
+                computed[index] = Computed(windows[index], graph, output)
+        return computed
+
+
+def tensors(window: WindowInput, modalities: Sequence[str]) -> Mapping[str, NDArray[np.generic]]:
+    """One window as the graph takes it."""
+    return {modality: window.tensor(modality) for modality in modalities}
+
+
+def refuse_unusable(task: Task, prepared: Prepared) -> None:
+    """Raise the error that says why no window at all can be answered."""
+    reasons = {window.reason for window in prepared.windows}
+    seen = frozenset[str]().union(*(window.observed for window in prepared.windows))
+    if reasons == {"undecodable"} and prepared.media.has_video:
+        raise UnreadableMedia("nothing in the part that was asked for can be decoded; send the recording again")
+    if task == "pain" and FACE not in seen:
+        raise NoFace(no_face_detail(prepared))
+    if seen:
+        return
+    raise no_modality(prepared, reasons)
+
+
+def no_modality(prepared: Prepared, reasons: Collection[str | None]) -> ServiceError:
+    """Why a recording shows and says nothing that can be used."""
+    media = prepared.media
+    if media.has_video and not media.has_audio:
+        return NoFace(no_face_detail(prepared))
+    if set(reasons) == {"too_short"}:
+        return TooShort(f"the sound is shorter than {MIN_SOUND_S} s, and there is nothing else; send a longer one")
+    heard = "the sound is silent or too short"
+    return NoUsableModality(f"no face was found, and {heard}" if media.has_video else heard)
+
+
+def no_face_detail(prepared: Prepared) -> str:
+    if not prepared.media.has_video:
+        return "the recording has no picture; send one that shows a face"
+    return "no window shows a face for long enough; send a recording of one upright face that is not too small"

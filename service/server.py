@@ -1,0 +1,75 @@
+"""uvicorn with a lame-duck pause: on SIGTERM the service stops being ready first, and stops listening later.
+
+uvicorn closes its sockets before it runs the app's shutdown, so a balancer would never see the readiness fail.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.lifecycle import Lifecycle
+from service.settings import Settings
+
+MAX_HEADER_BYTES: Final = 65_536
+KEEP_ALIVE_S: Final = 75
+"""Longer than the usual balancer keeps an idle connection, so that it is never the server that closes first."""
+
+logger = logging.getLogger("pkdot")
+
+
+class Server(uvicorn.Server):
+    """Serves one app, and calls `on_ready(port)` once it is ready.
+
+    SIGTERM drains for `settings.drain_s`; SIGINT, or a second signal, stops at once.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, on_ready: Callable[[int], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                http="h11",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=round(settings.max_request_timeout_s),
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            )
+        )
+        self.lifecycle: Lifecycle = app.state.lifecycle
+        self.drain_s = settings.drain_s
+        self.on_ready = on_ready
+        self.announced = False
+        self.stop_at_s: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        """Called by the signal. uvicorn's own would raise the signal again at the end, and so spoil the exit code."""
+        if self.should_exit:
+            self.force_exit = sig == signal.SIGINT
+        elif sig == signal.SIGTERM and self.stop_at_s is None:
+            self.lifecycle.draining = True
+            self.stop_at_s = time.monotonic() + self.drain_s
+        else:
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; True ends the serving."""
+        if self.stop_at_s is not None and time.monotonic() >= self.stop_at_s:
+            self.should_exit = True
+        if self.lifecycle.failure is not None:
+            self.should_exit = True
+        if not self.announced and self.lifecycle.resources is not None:
+            self.announced = True
+            self.on_ready(self.servers[0].sockets[0].getsockname()[1])
+        return await super().on_tick(counter)

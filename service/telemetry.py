@@ -1,0 +1,143 @@
+"""The service's metrics (one registry an app), and what it tells a load balancer about itself."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from models.bundle import Bundle
+from service.answers import Answered
+from service.context import RequestContext
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+VALUES: Final = (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+MIN_UTILIZATION: Final = 0.01
+"""Envoy ignores a report of 0."""
+RATE_HALF_LIFE_S: Final = 5.0
+
+
+class Rate:
+    """A sum per second that forgets: what lies one half-life back counts half."""
+
+    def __init__(self, clock: Callable[[], float], half_life_s: float = RATE_HALF_LIFE_S) -> None:
+        self.clock = clock
+        self.decay = math.log(2) / half_life_s
+        self.value, self.at_s = 0.0, clock()
+
+    def add(self, amount: float) -> None:
+        self.value = self.per_second() + amount * self.decay
+        self.at_s = self.clock()
+
+    def per_second(self) -> float:
+        return self.value * math.exp(-self.decay * (self.clock() - self.at_s))
+
+
+class Telemetry:
+    """Counters, histograms and gauges named `pkdot_*`; base units, bounded labels."""
+
+    def __init__(self, *, latency_objective_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.latency_objective_s = latency_objective_s
+        self.finished, self.bugs = Rate(clock), Rate(clock)
+        self.computing, self.decoding = Rate(clock), Rate(clock)
+        """Seconds a second: the share of its time that the device, or a decoder, is at work."""
+        self.queued_s: Callable[[], float] = lambda: 0.0
+        self.queue_items: Callable[[], float] = lambda: 0.0
+        self.spool_bytes: Callable[[], float] = lambda: 0.0
+        self.requests = counter(registry, "requests", "Predictions asked for.", "task", "status", "code")
+        self.request_seconds = histogram(registry, "request_seconds", "From headers to answer.", SECONDS, "task")
+        self.stage_seconds = histogram(registry, "stage_seconds", "Parts of a request.", SECONDS, "task", "stage")
+        self.in_flight = gauge(registry, "requests_in_flight", "Predictions at work.", "task")
+        self.batch_size = histogram(registry, "batch_size", "Windows run together.", BATCHES)
+        self.batches = counter(registry, "batches", "Runs of a graph.", "bundle", "version", "outcome")
+        self.cancelled = counter(registry, "cancelled", "Requests given up by deadline or client.", "stage")
+        self.windows = counter(registry, "windows", "Windows of answers.", "task", "bundle", "version", "outcome")
+        self.modality_windows = counter(
+            registry, "modality_windows", "Answered windows in which a modality was so.", "modality", "state"
+        )
+        self.answer_value = histogram(
+            registry, "answer_value", "What was answered.", VALUES, "task", "bundle", "version", "output"
+        )
+        self.build_info = gauge(registry, "build_info", "1.", "version", "ffmpeg", "onnxruntime", "provider")
+        self.bundle_info = gauge(registry, "bundle_info", "1 for each loaded bundle.", "name", "version")
+
+        self.watch("queue_items", "Windows that wait for the device.", lambda: self.queue_items())
+        self.watch(
+            "queue_predicted_seconds",
+            "How long a newcomer would wait for a decoder and the device.",
+            lambda: self.queued_s(),
+        )
+        self.watch("spool_bytes", "Bytes of uploads that are held.", lambda: self.spool_bytes())
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when it is scraped."""
+        gauge(self.registry, name, text).set_function(read)
+
+    def request_began(self, context: RequestContext) -> None:
+        """A prediction's headers have come."""
+        self.in_flight.labels(context.task).inc()
+
+    def request_ended(self, context: RequestContext, status: int, took_s: float) -> None:
+        """Its answer has gone, or its client has. Other requests than predictions are not counted."""
+        if context.task is None:
+            return
+        self.in_flight.labels(context.task).dec()
+        self.finished.add(1)
+        self.bugs.add(context.code == "internal")
+        self.requests.labels(context.task, str(status), context.code).inc()
+        self.request_seconds.labels(context.task).observe(took_s)
+        for stage, seconds in context.seconds.items():
+            self.stage_seconds.labels(context.task, stage).observe(seconds)
+        if context.code in {"client_gone", "deadline_exceeded"}:
+            self.cancelled.labels(context.stage).inc()
+
+    def answered(self, bundle: Bundle, windows: Sequence[Answered]) -> None:
+        """What became of each window of an answer."""
+        task, name, version = bundle.manifest.task, bundle.manifest.name, bundle.version
+        for window in windows:
+            self.windows.labels(task, name, version, window.reason or "answered").inc()
+            for output, value in window.values().items():
+                self.answer_value.labels(task, name, version, output).observe(value)
+            if window.answer is not None and window.computed.graph is not None:
+                for modality in window.computed.graph.available:
+                    self.modality_windows.labels(modality, "observed").inc()
+                for modality in window.computed.graph.hallucinated:
+                    self.modality_windows.labels(modality, "hallucinated").inc()
+
+    def batch_ended(self, bundle: tuple[str, str], outcome: str, size: int, seconds: float) -> None:
+        """A graph of `bundle` (name, version) ran on `size` windows."""
+        self.batches.labels(*bundle, outcome).inc()
+        self.batch_size.observe(size)
+        self.computing.add(seconds)
+
+    def load_report(self) -> str:
+        """ORCA's text form: how busy this replica is, over the last seconds."""
+        wait_s = self.queued_s()
+        busy = max(self.computing.per_second(), self.decoding.per_second())
+        utilization = max(MIN_UTILIZATION, busy + wait_s / self.latency_objective_s)
+        metrics = {
+            "application_utilization": utilization,
+            "rps_fractional": self.finished.per_second(),
+            "eps": self.bugs.per_second(),
+            "named_metrics.queue_seconds": wait_s,
+        }
+        return "TEXT " + ",".join(f"{name}={value:.4f}" for name, value in metrics.items())
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+def counter(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"pkdot_{name}", text, labels, registry=registry)
+
+
+def gauge(registry: CollectorRegistry, name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"pkdot_{name}", text, labels, registry=registry)
+
+
+def histogram(registry: CollectorRegistry, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(f"pkdot_{name}", text, labels, registry=registry, buckets=buckets)

@@ -1,0 +1,190 @@
+"""An upload on its way in: read no faster than it is stored, no longer than it is worth, no further than the limit."""
+
+import asyncio
+import errno
+import io
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple, overload
+
+from starlette.types import Receive
+
+from service.errors import ClientGone, SpoolFull, TooLarge, UploadTooSlow
+from service.offload import offload
+
+DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+READ_AHEAD_BYTES: Final = 1 << 16
+
+
+class BodyLimits(NamedTuple):
+    """How large a body may be, and how slow."""
+
+    max_bytes: int
+    min_bytes_per_s: int
+    slow_after_s: float
+
+
+async def read_body(
+    receive: Receive, limits: BodyLimits, *, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[bytes]:
+    """The body's chunks as they come.
+
+    Raises TooLarge at the first byte over the limit, UploadTooSlow where too little came over `slow_after_s` of
+    waiting for the client (time that we spend on storing does not count), ClientGone.
+    """
+    total, recent, waited_s = 0, 0, 0.0
+    more = True
+    while more:
+        begin = clock()
+        try:
+            async with asyncio.timeout(limits.slow_after_s - waited_s):
+                message = await receive()
+        except TimeoutError:
+            message = None
+        waited_s += clock() - begin
+        if message is not None:
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk, more = message.get("body", b""), message.get("more_body", False)
+            total, recent = total + len(chunk), recent + len(chunk)
+            if total > limits.max_bytes:
+                raise too_large(limits.max_bytes)
+            yield chunk
+        if more and (message is None or waited_s >= limits.slow_after_s):
+            if recent < limits.min_bytes_per_s * limits.slow_after_s:
+                raise UploadTooSlow(
+                    f"{recent} bytes came in {limits.slow_after_s:g} s; at least {limits.min_bytes_per_s} bytes a "
+                    "second are expected; send a smaller file or use a faster connection"
+                )
+            recent, waited_s = 0, 0.0
+
+
+def too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(
+        f"the request is larger than {max_bytes} bytes; send a shorter or smaller recording, or cut it into parts"
+    )
+
+
+class Piece(NamedTuple):
+    """Where one part lies in its request's spool."""
+
+    start: int
+    size: int
+
+
+class Spool:
+    """The bytes of one request: in memory first, then all of them in one unlinked file.
+
+    Files are written in `executor`'s threads. Raises SpoolFull where the disk has no room.
+    """
+
+    def __init__(self, folder: Path, memory_bytes: int, executor: Executor) -> None:
+        self.folder = folder
+        self.memory_bytes = memory_bytes
+        self.executor = executor
+        self.size = 0
+        self.unwritten = bytearray()
+        self.file: io.FileIO | None = None
+
+    async def write(self, data: bytes) -> None:
+        self.unwritten += data
+        self.size += len(data)
+        if len(self.unwritten) > self.memory_bytes:
+            await self.flush()
+
+    async def finish(self) -> None:
+        """Make every piece readable; nothing may be written afterwards."""
+        if self.file is not None and self.unwritten:
+            await self.flush()
+
+    async def flush(self) -> None:
+        try:
+            await offload(self.executor, self.write_out)
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise SpoolFull("the service has no room left for uploads; try again later") from error
+            raise
+
+    def write_out(self) -> None:
+        if self.file is None:
+            self.file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115 - `close` closes it
+        rest = memoryview(self.unwritten)
+        try:
+            while rest:
+                rest = rest[self.file.write(rest) or 0 :]
+        finally:
+            rest.release()
+        self.unwritten = bytearray()
+
+    def content(self, piece: Piece) -> bytes:
+        """The bytes of a piece."""
+        if self.file is None:
+            return bytes(memoryview(self.unwritten)[piece.start : piece.start + piece.size])
+        return os.pread(self.file.fileno(), piece.size, piece.start)
+
+    def source(self, piece: Piece) -> bytes | BinaryIO:
+        """A piece as the decoder takes it: bytes where they are in memory, else a reader without a name."""
+        if self.file is None:
+            return self.content(piece)
+        return io.BufferedReader(PieceReader(self.file.fileno(), piece), READ_AHEAD_BYTES)
+
+    def close(self) -> None:
+        self.unwritten = bytearray()
+        if self.file is not None:
+            self.file.close()
+
+
+class PieceReader(io.RawIOBase):
+    """One piece of an open file, from 0 to its size; the file's own position is left alone."""
+
+    def __init__(self, descriptor: int, piece: Piece) -> None:
+        self.descriptor = descriptor
+        self.piece = piece
+        self.position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.piece.size}[whence]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, "seek before the start")
+        self.position = base + offset
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub wants the private Buffer type
+        left = max(0, self.piece.size - self.position)
+        data = os.pread(self.descriptor, min(len(buffer), left), self.piece.start + self.position)
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)
+
+
+class Pictures(Sequence[bytes]):
+    """Pieces of a spool as a sequence of files' contents, each read when it is asked for."""
+
+    def __init__(self, spool: Spool, pieces: Sequence[Piece]) -> None:
+        self.spool = spool
+        self.pieces = pieces
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Pictures": ...
+    def __getitem__(self, index: int | slice) -> "bytes | Pictures":
+        if isinstance(index, slice):
+            return Pictures(self.spool, self.pieces[index])
+        return self.spool.content(self.pieces[index])
+
+    def __len__(self) -> int:
+        return len(self.pieces)

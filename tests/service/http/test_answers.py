@@ -1,0 +1,75 @@
+"""Answers from outputs that no real clip gives."""
+
+import math
+
+import numpy as np
+import pytest
+
+from models.inputs.face import FaceObservation
+from models.inputs.prepare import FaceInWindow, WindowInput
+from models.inputs.windows import Window
+from models.manifest import Calibration, GraphSpec, Manifest
+from service.answers import answer_window, ordered, window_fields
+from service.pipeline import Computed
+
+CROP = np.zeros((32, 32, 3), np.uint8)
+SEEN = FaceObservation(0, 0.5, (1, 2, 30, 40), 0.9, 0.0, 0.0, 0.0, 0.4, CROP)
+FACE = FaceInWindow(0, 0.8, SEEN, (SEEN,), static=False)
+GRAPH = GraphSpec(
+    available=("face",),
+    hallucinated=("voice",),
+    file="face.onnx",
+    inputs={"face": "face"},
+    output="values",
+    golden="golden.npz",
+    calibration=Calibration(quantiles={"valence": 0.3, "arousal": 0.3}, people=5, windows=50),
+)
+MANIFEST = Manifest.model_validate(
+    {
+        "schema_version": "1.0",
+        "name": "affect",
+        "task": "valence-arousal",
+        "prevalent": ("face",),
+        "privileged": ("voice",),
+        "inputs": {"window_s": 2, "hop_s": 2, "face": {}},
+        "graphs": (GRAPH,),
+        "face": None,
+        "provenance": {
+            "trained_on": "x",
+            "synthetic": False,
+            "protocol": "x",
+            "metrics": {},
+            "git_revision": None,
+            "licences": {},
+        },
+        "files": {"face.onnx": "0" * 64, "golden.npz": "0" * 64},
+    }
+)
+WINDOW = WindowInput(Window(0.0, 2.0), FACE, None, (CROP,) * 10)
+
+
+@pytest.mark.parametrize("output", [[math.nan, 0.1], [0.1, math.inf]])
+def test_an_output_that_is_no_number_is_not_made_up(output: list[float]) -> None:
+    answered = answer_window(MANIFEST, Computed(WINDOW, GRAPH, np.array(output, np.float32)))
+    fields = window_fields(answered, looked=True, frame_detail=False)
+
+    assert (answered.answer, answered.values()) == (None, {})
+    assert (fields["reason"], fields["observed"], fields["hallucinated"]) == ("not_computable", [], [])
+    assert fields["face_id"] == 0
+
+
+def test_a_value_beyond_the_scale_is_clipped_with_its_interval() -> None:
+    answered = answer_window(MANIFEST, Computed(WINDOW, GRAPH, np.array([1.5, -0.9], np.float32)))
+
+    assert answered.reason is None
+    assert answered.values() == {"valence": 1.0, "arousal": pytest.approx(-0.9)}
+
+
+def test_a_window_that_no_graph_can_read_says_what_is_missing() -> None:
+    voice_only = WindowInput(Window(0.0, 2.0), None, None, (), np.zeros((64, 200), np.float32))
+
+    assert answer_window(MANIFEST, Computed(voice_only, None, None)).reason == "no_face"
+
+
+def test_modalities_keep_their_usual_order() -> None:
+    assert ordered(["text", "pose", "emg", "voice", "face", "gaze"]) == ["face", "voice", "emg", "text", "gaze", "pose"]

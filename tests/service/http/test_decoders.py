@@ -1,0 +1,38 @@
+import asyncio
+import threading
+import time
+
+from service.decoders import Decoders
+
+
+def test_a_newcomer_waits_for_as_long_as_most_recordings_took() -> None:
+    async def waits() -> list[float]:
+        decoders, seen, release = Decoders(2), [], threading.Event()
+        decoders.recent_s.extend([3.0, 3.0, 500.0])
+        tasks = []
+        for _ in range(4):
+            seen.append(decoders.predicted_wait_s())
+            tasks.append(asyncio.create_task(decoders.run(lambda: release.wait(5), stop=release.set)))
+            await asyncio.sleep(0.01)
+        release.set()
+        await asyncio.gather(*tasks)
+        seen.append(decoders.predicted_wait_s())
+        decoders.close()
+        return seen
+
+    assert asyncio.run(waits()) == [0.0, 0.0, 1.5, 3.0, 0.0]
+
+
+def test_the_time_in_the_queue_and_at_work_are_told_apart() -> None:
+    took: list[float] = []
+
+    async def second_waits() -> float:
+        decoders = Decoders(1, took.append)
+        both = [decoders.run(lambda: time.sleep(0.1), stop=lambda: None) for _ in range(2)]
+        (_, first_s), (_, second_s) = await asyncio.gather(*both)
+        decoders.close()
+        return second_s - first_s
+
+    assert asyncio.run(second_waits()) >= 0.09
+    assert len(took) == 2
+    assert min(took) >= 0.09

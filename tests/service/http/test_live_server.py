@@ -1,0 +1,230 @@
+"""What only a real connection shows: refusals before the upload, slow and vanishing clients, and the way out."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import httpx2
+import pytest
+
+from service.server import Server
+
+ROOT = Path(__file__).parents[3]
+HEAD = (
+    b"POST /predict/pain HTTP/1.1\r\nHost: test\r\n"
+    b"Content-Type: multipart/form-data; boundary=edge\r\nContent-Length: %d\r\n%s\r\n"
+)
+PART = b'--edge\r\nContent-Disposition: form-data; name="video"; filename="a"\r\n\r\n'
+END = b"\r\n--edge--\r\n"
+
+
+class LiveServer(Protocol):
+    """What `make_server` gives."""
+
+    @property
+    def server(self) -> Server: ...
+
+    @property
+    def port(self) -> int: ...
+
+
+@contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        yield connection
+
+
+def read_reply(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of one answer."""
+    file = connection.makefile("rb")
+    status = int(file.readline().split()[1])
+    headers = {}
+    while line := file.readline().strip():
+        name, _, value = line.decode().partition(":")
+        headers[name.lower()] = value.strip()
+    return status, headers, file.read(int(headers.get("content-length", 0)))
+
+
+def at_work(live: LiveServer) -> int:
+    resources = live.server.lifecycle.resources
+    return resources.admission.at_work if resources else 0
+
+
+def test_an_upload_that_is_too_large_is_refused_before_it_is_sent(make_server: Callable[..., LiveServer]) -> None:
+    live = make_server(max_upload_bytes=1000)
+    with connected(live.port) as connection:
+        connection.sendall(HEAD % (5000, b"Expect: 100-continue\r\n"))
+        status, headers, body = read_reply(connection)
+
+    assert (status, json.loads(body)["code"], headers["connection"]) == (413, "too_large", "close")
+
+
+def test_an_upload_that_is_welcome_is_asked_for(make_server: Callable[..., LiveServer]) -> None:
+    live = make_server()
+    body = PART + b"not a video" + END
+    with connected(live.port) as connection:
+        connection.sendall(HEAD % (len(body), b"Expect: 100-continue\r\n"))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body)
+        assert read_reply(connection)[0] == 415
+
+
+def test_a_client_that_sends_on_can_still_read_its_refusal(make_server: Callable[..., LiveServer]) -> None:
+    live = make_server(max_upload_bytes=1000)
+    for _ in range(5):
+        with connected(live.port) as connection:
+            connection.sendall(HEAD % (50_000_000, b""))
+            sent = 0
+            try:
+                while sent < 50_000_000:
+                    sent += connection.send(b"x" * 65_536)
+            except OSError:
+                pass
+            status, _, body = read_reply(connection)
+
+        assert (status, json.loads(body)["code"]) == (413, "too_large")
+        assert sent < 20_000_000
+
+
+def test_no_address_swallows_a_large_body(make_server: Callable[..., LiveServer]) -> None:
+    live = make_server()
+    with connected(live.port) as connection:
+        connection.sendall((HEAD % (5_000_000, b"")).replace(b"/predict/pain", b"/nothing") + b"x" * 100_000)
+        status, headers, _ = read_reply(connection)
+        begin = time.monotonic()
+        assert connection.recv(1) == b""
+
+    assert (status, headers["connection"]) == (404, "close")
+    assert time.monotonic() - begin < 5
+
+
+def test_a_trickling_upload_gets_408_and_its_place_is_free(
+    make_server: Callable[..., LiveServer],
+    eventually: Callable[[Callable[[], bool]], None],
+) -> None:
+    live = make_server(slow_upload_after_s=0.3)
+    with connected(live.port) as connection:
+        connection.sendall(HEAD % (100_000, b"") + PART)
+        status, _, body = read_reply(connection)
+
+    assert (status, json.loads(body)["code"]) == (408, "upload_too_slow")
+    eventually(lambda: at_work(live) == 0)
+
+
+def test_a_full_house_is_refused_at_the_headers_until_a_place_is_free(
+    make_server: Callable[..., LiveServer],
+    eventually: Callable[[Callable[[], bool]], None],
+    clips: Path,
+) -> None:
+    live = make_server(max_concurrent_requests=1)
+    url = f"http://127.0.0.1:{live.port}/predict/pain"
+    picture = {"frames": (clips / "single_face.jpg").read_bytes()}
+    with connected(live.port) as holder:
+        holder.sendall(HEAD % (100_000, b"") + PART)
+        eventually(lambda: at_work(live) == 1)
+        refused = httpx2.post(url, files=picture)
+    eventually(lambda: at_work(live) == 0)
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert httpx2.post(url, files=picture).status_code == 200
+
+
+@pytest.mark.parametrize("stage", ["upload", "decode"])
+def test_a_client_that_leaves_frees_its_place_and_is_counted(
+    make_server: Callable[..., LiveServer],
+    eventually: Callable[[Callable[[], bool]], None],
+    clips: Path,
+    stage: str,
+) -> None:
+    live = make_server()
+    body = PART + (clips / "face_noface.mov").read_bytes() + END
+    with connected(live.port) as connection:
+        connection.sendall(HEAD % (len(body), b"") + (body if stage == "decode" else PART))
+        eventually(lambda: at_work(live) == 1)
+        if stage == "decode":
+            time.sleep(0.3)  # the upload takes a few milliseconds, the decoding about a second
+    eventually(lambda: at_work(live) == 0)
+
+    metrics = httpx2.get(f"http://127.0.0.1:{live.port}/metrics").text
+    assert f'pkdot_cancelled_total{{stage="{stage}"}} 1.0' in metrics
+    assert 'code="client_gone",status="499"' in metrics
+    assert "pkdot_spool_bytes 0.0" in metrics
+
+
+def test_health_answers_at_once_while_recordings_are_decoded(
+    make_server: Callable[..., LiveServer], clips: Path
+) -> None:
+    live = make_server()
+    video = (clips / "face_noface.mov").read_bytes()
+    with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
+
+        def predict() -> int:
+            return client.post("/predict/pain", files={"video": video}).status_code
+
+        with ThreadPoolExecutor(2) as callers:
+            replies = [callers.submit(predict) for _ in range(2)]
+            slowest_s = 0.0
+            while not all(reply.done() for reply in replies):
+                begin = time.monotonic()
+                assert client.get("/health/live").status_code == 200
+                slowest_s = max(slowest_s, time.monotonic() - begin)
+                time.sleep(0.02)
+
+    assert [reply.result() for reply in replies] == [200, 200]
+    assert slowest_s < 1.0
+
+
+def test_an_idle_connection_is_kept_for_the_next_request(make_server: Callable[..., LiveServer], clips: Path) -> None:
+    live = make_server()
+    with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}") as client:
+        for _ in range(2):
+            reply = client.post("/predict/pain", files={"frames": (clips / "single_face.jpg").read_bytes()})
+            assert "connection" not in reply.headers
+
+
+@contextmanager
+def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`pkdot serve` as its own process, ready, and its address."""
+    command = [sys.executable, "-m", "service", "serve", "--bundles", str(folder), "--port", "0", "--json"]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())["url"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_sigterm_fails_readiness_first_then_finishes_what_is_at_work(bundles_folder: Path, clips: Path) -> None:
+    with serving(bundles_folder, PKDOT_DRAIN_S="0.6") as (process, url):
+        assert httpx2.get(f"{url}/health/ready").json() == {"status": "ok"}
+        process.send_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        statuses = []
+        while time.monotonic() - begin < 0.3:
+            statuses.append(httpx2.get(f"{url}/health/ready").status_code)
+            time.sleep(0.02)
+        late = httpx2.post(f"{url}/predict/pain", files={"video": (clips / "face_noface.mov").read_bytes()}, timeout=20)
+        lasted_s = time.monotonic() - begin
+
+        assert statuses[-1] == 503
+        assert (late.status_code, late.headers["connection"]) == (200, "close")
+        assert lasted_s > 0.6  # it was still at work when the sockets were closed
+        assert process.wait(10) == 0
+
+
+def test_ctrl_c_stops_at_once(bundles_folder: Path) -> None:
+    with serving(bundles_folder, PKDOT_DRAIN_S="30") as (process, _):
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(10) == 0

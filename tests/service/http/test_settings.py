@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings, SettingsError, read_settings, settings_table
+
+
+def test_a_variable_sets_the_field_of_its_name() -> None:
+    settings, warnings = read_settings({"PKDOT_BUNDLES": "b", "PKDOT_MAX_UPLOAD_BYTES": "1000", "HOME": "/"})
+
+    assert (settings.bundles, settings.max_upload_bytes, warnings) == (Path("b"), 1000, [])
+
+
+def test_an_option_goes_before_its_variable() -> None:
+    settings, _ = read_settings({"PKDOT_BUNDLES": "b", "PKDOT_PORT": "9000"}, port=9001, host=None)
+
+    assert (settings.port, settings.host) == (9001, "127.0.0.1")
+
+
+def test_the_limits_have_the_contracts_defaults() -> None:
+    settings = Settings(bundles=Path("b"))
+
+    assert settings.max_upload_bytes == 512 * 1024 * 1024
+    assert settings.max_duration_s == 900
+    assert settings.max_pixels == 4096 * 4096
+    assert settings.max_frames == 36_000
+
+
+def test_an_unknown_variable_is_a_warning_that_names_the_nearest() -> None:
+    _, warnings = read_settings({"PKDOT_BUNDLES": "b", "PKDOT_MAX_UPLOAD_BYTE": "1"})
+
+    (warning,) = warnings
+    assert "PKDOT_MAX_UPLOAD_BYTE " in warning
+    assert "PKDOT_MAX_UPLOAD_BYTES?" in warning
+
+
+def test_what_kubernetes_sets_for_a_service_of_this_name_is_ignored() -> None:
+    kubernetes = {
+        "PKDOT_PORT": "tcp://10.0.0.1:8000",
+        "PKDOT_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "PKDOT_SERVICE_HOST": "10.0.0.1",
+    }
+    settings, warnings = read_settings({"PKDOT_BUNDLES": "b"} | kubernetes)
+
+    assert (settings.port, warnings) == (8000, [])
+
+
+def test_providers_are_separated_by_commas() -> None:
+    settings, _ = read_settings(
+        {"PKDOT_BUNDLES": "b", "PKDOT_PROVIDERS": "CUDAExecutionProvider, CPUExecutionProvider"}
+    )
+
+    assert settings.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, "PKDOT_BUNDLES"),
+        ({"PKDOT_BUNDLES": "b", "PKDOT_PORT": "99999"}, "PKDOT_PORT"),
+        ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_DURATION_S": "nan"}, "PKDOT_MAX_DURATION_S"),
+        ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_FRAMES": "many"}, "PKDOT_MAX_FRAMES"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(environment: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        read_settings(environment)
+
+
+def test_the_help_lists_every_setting() -> None:
+    table = settings_table()
+
+    assert all(f"PKDOT_{name.upper()} (" in table for name in Settings.model_fields)
+
+
+def test_variables_of_the_other_half_are_known_and_without_effect():
+    assert read_settings({"PKDOT_BUNDLES": "b", "PKDOT_CACHE_DIR": "c", "PKDOT_FACE_WHEEL_DIR": "w"}).warnings == []

@@ -1,0 +1,131 @@
+import asyncio
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import ClientGone, TooLarge, UploadTooSlow
+from service.upload import BodyLimits, Pictures, Piece, Spool, read_body
+
+CONTENT = random.Random(3).randbytes(200_000)
+
+
+@pytest.fixture
+def writers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+async def filled(folder: Path, memory_bytes: int, writers: ThreadPoolExecutor) -> Spool:
+    spool = Spool(folder, memory_bytes, writers)
+    for start in range(0, len(CONTENT), 7_000):
+        await spool.write(CONTENT[start : start + 7_000])
+    await spool.finish()
+    return spool
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 50_000, 1 << 20])
+def test_pieces_come_back_as_they_were_sent(tmp_path: Path, writers: ThreadPoolExecutor, memory_bytes: int) -> None:
+    spool = asyncio.run(filled(tmp_path, memory_bytes, writers))
+    pieces = [Piece(0, 10), Piece(6_990, 30), Piece(100_000, 100_000)]
+
+    pictures = Pictures(spool, pieces)
+    assert list(pictures) == [CONTENT[p.start : p.start + p.size] for p in pieces]
+    assert pictures[1:][0] == pictures[1]
+    for piece in pieces:
+        source = spool.source(piece)
+        assert (source if isinstance(source, bytes) else source.read()) == CONTENT[
+            piece.start : piece.start + piece.size
+        ]
+    spool.close()
+
+
+def test_a_large_upload_leaves_nothing_to_see_in_the_folder(tmp_path: Path, writers: ThreadPoolExecutor) -> None:
+    spool = asyncio.run(filled(tmp_path, 1000, writers))
+
+    assert spool.file is not None
+    assert list(tmp_path.iterdir()) == []
+    spool.close()
+
+
+def test_a_reader_seeks_like_a_file_and_has_no_name(tmp_path: Path, writers: ThreadPoolExecutor) -> None:
+    spool = asyncio.run(filled(tmp_path, 0, writers))
+    reader = spool.source(Piece(1_000, 500))
+
+    assert not isinstance(reader, bytes)
+    assert not hasattr(reader, "name")
+    assert reader.seek(-100, 2) == 400
+    assert reader.read() == CONTENT[1_400:1_500]
+    assert reader.seek(10) == 10
+    assert reader.read(5) == CONTENT[1_010:1_015]
+    assert reader.seek(900) == 900
+    assert reader.read() == b""
+    spool.close()
+
+
+class Client:
+    """Sends chunks of a size, one every `pause_s`, and then falls silent or goes away."""
+
+    def __init__(self, *sizes: int, pause_s: float = 0.0, then: str = "end") -> None:
+        self.sizes = list(sizes)
+        self.pause_s = pause_s
+        self.then = then
+
+    async def __call__(self) -> Any:
+        await asyncio.sleep(self.pause_s)
+        if self.sizes:
+            more = len(self.sizes) > 1 or self.then != "end"
+            return {"type": "http.request", "body": b"x" * self.sizes.pop(0), "more_body": more}
+        if self.then == "silence":
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+
+def received(client: Client, max_bytes: int = 10_000, slow_after_s: float = 0.2) -> int:
+    async def total() -> int:
+        limits = BodyLimits(max_bytes, 1_000, slow_after_s)
+        return sum([len(chunk) async for chunk in read_body(client, limits)])
+
+    return asyncio.run(total())
+
+
+def test_a_body_of_exactly_the_limit_is_read() -> None:
+    assert received(Client(4_000, 6_000)) == 10_000
+
+
+def test_the_first_byte_over_the_limit_is_refused() -> None:
+    with pytest.raises(TooLarge, match="10000 bytes"):
+        received(Client(4_000, 6_001))
+
+
+def test_a_client_that_falls_silent_is_given_up() -> None:
+    with pytest.raises(UploadTooSlow):
+        received(Client(100, then="silence"))
+
+
+def test_a_client_that_trickles_is_given_up() -> None:
+    with pytest.raises(UploadTooSlow):
+        received(Client(*[10] * 100, pause_s=0.02))
+
+
+def test_a_client_at_twice_the_lowest_rate_is_waited_for() -> None:
+    assert received(Client(*[40] * 20, pause_s=0.02)) == 800
+
+
+def test_time_spent_on_storing_does_not_make_a_client_slow() -> None:
+    async def slow_reader() -> int:
+        total = 0
+        async for chunk in read_body(Client(10, 10, 10), BodyLimits(10_000, 1_000, 0.05)):
+            await asyncio.sleep(0.1)
+            total += len(chunk)
+        return total
+
+    assert asyncio.run(slow_reader()) == 30
+
+
+def test_a_client_that_leaves_ends_the_reading() -> None:
+    with pytest.raises(ClientGone):
+        received(Client(100, then="leave"))

@@ -1,0 +1,218 @@
+"""The shelf: which bundles get on it, and which one answers."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import bundle as bundle_format
+from models.bundle import MANIFEST, BundleError
+from service.bundles import UnknownBundle, load_shelf
+from service.runtime import CPU, Providers
+from service.threads import ThreadPlan
+
+ON_CPU = Providers((CPU,))
+PLAN = ThreadPlan(cores=1, intra_op=1, decoders=1)
+
+
+def load(folder):
+    return load_shelf(folder, providers=ON_CPU, plan=PLAN)
+
+
+@pytest.fixture(scope="module")
+def shelf(bundles_folder):
+    return load(bundles_folder)
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Write the manifest again, with hashes of the files as they are now."""
+    values = json.loads((path / MANIFEST).read_text(encoding="utf-8")) | changes
+    del values["files"], values["schema_version"]
+    bundle_format.write(path, values)
+
+
+def test_every_bundle_of_a_folder_is_loaded_in_order(shelf):
+    assert [(loaded.name, loaded.task) for loaded in shelf.bundles] == [
+        ("pain-test", "pain"),
+        ("affect-test", "valence-arousal"),
+    ]
+
+
+def test_a_single_bundle_is_a_shelf_of_one(pain_bundle):
+    assert [loaded.name for loaded in load(pain_bundle).bundles] == ["pain-test"]
+
+
+def test_a_bundle_is_found_by_task_and_name(shelf):
+    assert shelf.find("pain", None).name == "pain-test"
+    assert shelf.find("valence-arousal", "affect-test").name == "affect-test"
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "sentence"),
+    [
+        ("pain", "other", "no bundle 'other' is loaded; for pain there is: pain-test"),
+        ("pain", "affect-test", "'affect-test' answers valence-arousal, not pain; for pain there is: pain-test"),
+    ],
+)
+def test_an_unknown_bundle_is_answered_with_the_known_ones(shelf, task, name, sentence):
+    with pytest.raises(UnknownBundle, match=sentence):
+        shelf.find(task, name)
+
+
+def test_a_task_without_a_bundle_is_said_to_have_none(pain_bundle):
+    with pytest.raises(UnknownBundle, match="no bundle for valence-arousal is loaded"):
+        load(pain_bundle).find("valence-arousal", None)
+
+
+def test_of_several_bundles_the_first_folders_is_the_default(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / "b-newer", name="aaa", seed=5)
+    make_pain_bundle(tmp_path / "a-older", name="zzz")
+
+    shelf = load(tmp_path)
+
+    assert shelf.find("pain", None).name == "zzz"
+    assert shelf.find("pain", "aaa").name == "aaa"
+
+
+def test_two_bundles_of_one_name_are_refused(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / "one")
+    make_pain_bundle(tmp_path / "two", seed=5)
+
+    with pytest.raises(BundleError, match="two bundles are named 'pain-test'"):
+        load(tmp_path)
+
+
+def test_equal_graphs_and_face_nets_are_loaded_once(tmp_path, make_pain_bundle):
+    for folder, seed in (("one", 0), ("twin", 0), ("other", 5)):
+        make_pain_bundle(tmp_path / folder, name=folder, seed=seed)
+
+    shelf = load(tmp_path)
+    one, twin, other = (shelf.find("pain", name) for name in ("one", "twin", "other"))
+
+    face = frozenset({"face"})
+    assert one.runners[face] is twin.runners[face]
+    assert one.runners[face] is not other.runners[face]
+    assert one.runners[face].key != other.runners[face].key
+    assert one.face_nets is twin.face_nets is other.face_nets is not None
+    assert len(shelf.runners()) == 2
+
+
+@pytest.mark.parametrize(
+    ("available", "taken"),
+    [
+        ({"face"}, {"face"}),
+        ({"voice"}, {"voice"}),
+        ({"face", "voice", "eda"}, {"face", "voice"}),
+        ({"eda"}, None),
+        (set(), None),
+    ],
+)
+def test_the_runner_is_that_of_the_largest_graph_that_can_be_fed(shelf, available, taken):
+    loaded = shelf.find("valence-arousal", None)
+
+    route = loaded.runner_for(frozenset(available))
+
+    if taken is None:
+        assert route is None
+    else:
+        assert route is not None
+        graph, runner = route
+        assert set(graph.available) == taken
+        assert runner is loaded.runners[frozenset(taken)]
+
+
+def test_loaded_runners_are_warm_and_right(shelf):
+    for loaded in shelf.bundles:
+        for graph in loaded.bundle.manifest.graphs:
+            runner = loaded.runners[frozenset(graph.available)]
+            inputs, expected = loaded.bundle.golden(graph)
+            np.testing.assert_allclose(runner.run(inputs), expected, atol=1e-4)
+            assert runner.warm_up.seconds_per_item > 0
+
+
+def test_the_face_nets_work(shelf):
+    nets = shelf.find("pain", None).face_nets
+
+    assert nets is not None
+    assert nets.detect(np.zeros((120, 160, 3), np.uint8)) == []
+
+
+def test_a_bundle_without_face_nets_has_none(tmp_path, make_pain_bundle):
+    path = make_pain_bundle(tmp_path / "bundle")
+    shutil.rmtree(path / "face")
+    rewrite(path, face=None)
+
+    assert load(path).find("pain", None).face_nets is None
+
+
+def test_a_folder_without_bundles_says_so(tmp_path):
+    with pytest.raises(BundleError, match=r"holds no bundle: no manifest\.json"):
+        load(tmp_path)
+    with pytest.raises(BundleError, match="is not a folder"):
+        load(tmp_path / "missing")
+
+
+def test_a_damaged_bundle_is_named_with_its_file(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / "good", name="good")
+    bad = make_pain_bundle(tmp_path / "bad", name="bad")
+    (bad / "card.md").write_text("changed")
+
+    with pytest.raises(BundleError, match=r"bundle bad: card\.md does not match its SHA-256"):
+        load(tmp_path)
+
+
+def test_a_golden_output_that_the_runtime_does_not_reproduce_is_refused(tmp_path, make_pain_bundle):
+    path = make_pain_bundle(tmp_path / "bundle")
+    with np.load(path / "golden" / "face.npz") as golden:
+        arrays = dict(golden)
+    np.savez(path / "golden" / "face.npz", **arrays | {"output": arrays["output"] + np.float32(0.01)})
+    rewrite(path)
+
+    with pytest.raises(BundleError, match=r"bundle bundle: face\.onnx: the golden output differs by 0\.01"):
+        load(path)
+
+
+def test_a_graph_that_the_runtime_cannot_load_is_refused(tmp_path, make_pain_bundle):
+    path = make_pain_bundle(tmp_path / "bundle")
+    data = (path / "face.onnx").read_bytes()
+    (path / "face.onnx").write_bytes(data.replace(b"ReduceMean", b"ReduceXean"))
+    rewrite(path)
+
+    with pytest.raises(BundleError, match=r"bundle bundle: face\.onnx: onnxruntime cannot load it"):
+        load(path)
+
+
+def test_golden_inputs_of_another_size_than_the_graph_takes_are_refused(tmp_path, make_pain_bundle):
+    path = make_pain_bundle(tmp_path / "bundle")
+    with np.load(path / "golden" / "face.npz") as golden:
+        arrays = dict(golden)
+    np.savez(path / "golden" / "face.npz", **arrays | {"face": arrays["face"][:, :5]})
+    inputs = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["inputs"]
+    inputs["face"]["frames"] = 5
+    rewrite(path, inputs=inputs)
+
+    with pytest.raises(BundleError, match=r"face\.onnx: the golden input cannot be run: face: expected uint8"):
+        load(path)
+
+
+def test_a_face_net_that_does_not_load_is_refused(tmp_path, make_pain_bundle):
+    path = make_pain_bundle(tmp_path / "bundle")
+    shutil.copy(path / "face.onnx", path / "face" / "landmarks.onnx")
+    data = (path / "face.onnx").read_bytes()
+    (path / "face" / "landmarks.onnx").write_bytes(data.replace(b"ReduceMean", b"ReduceXean"))
+    rewrite(path)
+
+    with pytest.raises(BundleError, match="bundle bundle: face/: a face net cannot be loaded"):
+        load(path)
+
+
+def test_face_nets_under_other_names_are_refused(tmp_path, make_pain_bundle):
+    path = make_pain_bundle(tmp_path / "bundle")
+    (path / "face" / "landmarks.onnx").rename(path / "face" / "mesh.onnx")
+    names = {"detector_short": "detector_short", "detector_full": "detector_full", "landmarks": "mesh"}
+    rewrite(path, face={key: f"face/{name}.onnx" for key, name in names.items()})
+
+    with pytest.raises(BundleError, match=r"bundle bundle: .*must lie in one folder as detector_short\.onnx"):
+        load(path)

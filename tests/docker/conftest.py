@@ -1,0 +1,123 @@
+"""Two real replicas behind a real HAProxy on the loopback, with a DNS server that knows them."""
+
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+READY_TIMEOUT_S = 60.0
+REPLICAS = ("127.0.0.2", "127.0.0.3")
+"""A records carry no port, so replicas differ by address."""
+
+
+class Fleet:
+    """The processes of one test, and where the balancer listens."""
+
+    def __init__(self, url: str, replicas: "dict[str, subprocess.Popen[bytes]]") -> None:
+        self.url = url
+        self.replicas = replicas
+
+
+def free_port(address: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def answer_dns(query: bytes) -> bytes:
+    """Both replicas for any A question, nothing for any other (RFC 1035, section 4)."""
+    end = 12
+    while query[end]:
+        end += query[end] + 1
+    question = query[12 : end + 5]
+    is_a = struct.unpack(">H", query[end + 1 : end + 3])[0] == 1
+    records = [socket.inet_aton(address) for address in REPLICAS] if is_a else []
+    head = query[:2] + struct.pack(">HHHHH", 0x8580, 1, len(records), 0, 0)
+    return head + question + b"".join(b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 1, 4) + record for record in records)
+
+
+@pytest.fixture
+def dns() -> Iterator[int]:
+    """The port of a DNS server."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(0.2)
+        stopping = threading.Event()
+
+        def serve() -> None:
+            while not stopping.is_set():
+                try:
+                    query, client = server.recvfrom(4096)
+                except TimeoutError:
+                    continue
+                server.sendto(answer_dns(query), client)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        stopping.set()
+        thread.join()
+
+
+@pytest.fixture
+def fleet(bundles_folder: Path, dns: int) -> Iterator[Fleet]:
+    """Two replicas and the balancer, all ready; what still runs at the end is killed."""
+    haproxy = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if haproxy is None:
+        pytest.skip("needs HAProxy: apt-get install haproxy")
+    port, public = free_port(REPLICAS[0]), free_port()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PKDOT_DRAIN_S": "3"}
+    replicas = {
+        address: subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pkdot", "serve"),
+                *("--bundles", str(bundles_folder), "--host", address, "--port", str(port)),
+            ],
+            env=environment,
+        )
+        for address in REPLICAS
+    }
+    balancer = subprocess.Popen(
+        [haproxy, "-f", "docker/haproxy.cfg"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "BALANCER_ADDRESS": f"127.0.0.1:{public}",
+            "BALANCER_REPLICAS": f"replica.test:{port}",
+            "BALANCER_DNS": f"127.0.0.1:{dns}",
+        },
+    )
+    try:
+        for address in REPLICAS:
+            wait_until(lambda address=address: ready(f"http://{address}:{port}"))  # type: ignore[misc]
+        wait_until(lambda: ready(f"http://127.0.0.1:{public}"))
+        time.sleep(2)  # the balancer takes in the second replica after two checks
+        yield Fleet(f"http://127.0.0.1:{public}", replicas)
+    finally:
+        for process in (balancer, *replicas.values()):
+            process.kill()
+            process.wait()
+
+
+def ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/health/ready", timeout=2).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + READY_TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < end_s, "did not happen in time"
+        time.sleep(0.1)

@@ -1,0 +1,134 @@
+"""The images, checked without an engine: what the files say, and what their commands do."""
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+HAPROXY = (ROOT / "docker" / "haproxy.cfg").read_text(encoding="utf-8")
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, rest) of each logical line."""
+    joined = DOCKERFILE.replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+    return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in lines]
+
+
+def test_both_targets_come_from_the_runtime_stage() -> None:
+    targets = {name: source for source, name in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+
+    assert (targets["cpu"], targets["gpu"]) == ("runtime", "runtime")
+
+
+def test_what_is_copied_exists_and_is_the_serving_half() -> None:
+    copied = [
+        source
+        for name, rest in instructions()
+        if name == "COPY" and "--from" not in rest
+        for source in rest.split()[:-1]
+    ]
+
+    assert {"pkdot.py", "models", "service", "constraints.txt"} <= set(copied)
+    assert [source for source in copied if not (ROOT / source).exists()] == []
+    assert "training" not in copied
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(copied) == allowed
+
+
+def test_every_install_is_pinned_and_without_torch() -> None:
+    installs = re.findall(r"pip install [^&\n]*", DOCKERFILE)
+
+    assert len(installs) == 2
+    assert all("-c constraints.txt" in install for install in installs)
+    assert not any("[train" in install or "torch" in install for install in installs)
+
+
+def test_the_process_is_nobody_in_particular_and_stops_by_sigterm() -> None:
+    said = dict(instructions())
+
+    assert said["USER"] == "10001"
+    assert said["STOPSIGNAL"] == "SIGTERM"
+    assert json.loads(said["ENTRYPOINT"]) == ["pkdot"]
+    assert json.loads(said["CMD"])[0] == "serve"
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/health/live"
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def health_check(port: int) -> int:
+    rest = next(rest for name, rest in instructions() if name == "HEALTHCHECK")
+    command = json.loads(rest[rest.index("CMD") + 3 :])
+    environment = {**os.environ, "PKDOT_PORT": str(port)}
+    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=30).returncode
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_health_check_tells_a_live_service_from_a_dead_one(status: int, healthy: bool) -> None:
+    with answering(status) as port:
+        assert (health_check(port) == 0) is healthy
+
+
+def test_the_health_check_fails_where_nothing_listens() -> None:
+    with answering(200) as port:
+        pass
+
+    assert health_check(port) != 0
+
+
+def test_replicas_can_write_only_where_they_must() -> None:
+    replica = COMPOSE["services"]["replica"]
+    places = {mount.split(":")[0] for mount in replica["tmpfs"]}
+    settings = dict(re.findall(r"(PKDOT_\w+)=(\S+)", DOCKERFILE))
+
+    assert replica["read_only"] is True
+    assert replica["cap_drop"] == ["ALL"]
+    assert replica["deploy"]["replicas"] >= 2
+    assert all(volume.endswith(":ro") for volume in replica["volumes"])
+    assert {settings["PKDOT_SPOOL_DIR"], settings["PKDOT_CACHE_DIR"]} <= places
+
+
+def test_a_replica_has_time_to_drain_and_to_finish_its_longest_request() -> None:
+    replica = COMPOSE["services"]["replica"]
+
+    grace_s = int(replica["stop_grace_period"].removesuffix("s"))
+
+    assert grace_s >= 5 + int(replica["environment"]["PKDOT_MAX_REQUEST_TIMEOUT_S"])
+
+
+def test_the_balancer_gets_the_tested_file_and_only_variables_that_it_knows() -> None:
+    balancer = COMPOSE["services"]["balancer"]
+    known = set(re.findall(r"\$\{(BALANCER_\w+)", HAPROXY))
+
+    assert "./haproxy.cfg:/usr/local/etc/haproxy/haproxy.cfg:ro" in balancer["volumes"]
+    assert set(balancer["environment"]) <= known
+    for file in re.findall(r"lf-file (\S+)", HAPROXY):
+        assert json.loads((ROOT / "docker" / file).read_text())["code"].startswith("gateway_")

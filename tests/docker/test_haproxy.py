@@ -1,0 +1,80 @@
+"""The shipped balancer: no request is lost while a replica stops, and errors of its own are problems."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+TASKS = ("pain", "valence-arousal")
+
+
+class Clients:
+    """Posts to both endpoints, one after the other, until it is told to stop; keeps every status."""
+
+    def __init__(self, url: str, clip: bytes, count: int) -> None:
+        self.url, self.clip = url, clip
+        self.stopping = threading.Event()
+        self.answers: list[tuple[str, int]] = []
+        self.threads = [threading.Thread(target=self.work) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            for task in TASKS:
+                self.answers.append((task, post(self.url, task, self.clip).status_code))
+
+    def stop(self) -> list[tuple[str, int]]:
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+        return self.answers
+
+
+def post(url: str, task: str, clip: bytes) -> httpx2.Response:
+    return httpx2.post(f"{url}/predict/{task}", files={"video": ("clip.mp4", clip)}, timeout=60)
+
+
+def test_no_request_is_lost_while_a_replica_stops(fleet: Any, clips: Path) -> None:
+    clip = (clips / "single_face.mp4").read_bytes()
+    first, second = fleet.replicas.values()
+
+    clients = Clients(fleet.url, clip, count=2)
+    while len(clients.answers) < 8:
+        threading.Event().wait(0.05)
+    first.terminate()
+    assert first.wait(timeout=60) == 0
+    before = len(clients.answers)
+    while len(clients.answers) < before + 8:
+        threading.Event().wait(0.05)
+    answers = clients.stop()
+
+    assert {task for task, _ in answers} == set(TASKS)
+    assert [status for _, status in answers if status != 200] == []
+    assert second.poll() is None
+
+
+def test_without_any_replica_the_balancer_answers_a_problem(fleet: Any) -> None:
+    for replica in fleet.replicas.values():
+        replica.kill()
+        replica.wait()
+
+    reply = httpx2.get(f"{fleet.url}/models", headers={"X-Request-ID": "ward-7"}, timeout=30)
+
+    assert reply.status_code in (502, 503)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.json()["code"].startswith("gateway_")
+    assert reply.headers["x-request-id"] == "ward-7"
+
+
+def test_metrics_and_admin_are_not_for_outside_and_the_request_id_comes_back(fleet: Any) -> None:
+    for path in ("/metrics", "/admin/bundles/reload", "/%6detrics"):
+        hidden = httpx2.get(fleet.url + path)
+        assert (hidden.status_code, hidden.json()["code"]) == (404, "gateway_not_found"), path
+
+    asked = httpx2.get(f"{fleet.url}/models", headers={"X-Request-ID": "ward-7"})
+    strange = httpx2.get(f"{fleet.url}/models", headers={"X-Request-ID": "<script>"})
+
+    assert asked.headers["x-request-id"] == "ward-7"
+    assert strange.headers["x-request-id"] not in ("", "<script>")

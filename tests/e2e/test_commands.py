@@ -1,0 +1,93 @@
+"""The commands that are not about one answer: what they refuse, and that finished work is not done twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "training" / "configs" / "synthetic-pain.yaml"
+
+
+def pkdot(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "pkdot", *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("train", "nowhere.yaml"), "nowhere.yaml cannot be read"),
+        (("train", RECIPE, "--set", "student.lambda=1"), "student.lambda: Extra inputs are not permitted"),
+        (("evaluate", "nowhere"), "holds no config.yaml"),
+        (("corpus", "check", "biovid", "nowhere"), "nowhere"),
+        (("train",), "the following arguments are required"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_code_2(
+    arguments: tuple[object, ...], complaint: str, tmp_path: Path
+) -> None:
+    done = pkdot(*arguments, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
+    for command in ("demo", "train", "evaluate", "export", "compare", "serve"):
+        done = pkdot(command, "--help", cwd=tmp_path)
+        assert (done.returncode, "example:" in done.stdout) == (0, True), command
+
+
+def test_a_bundle_is_checked_with_its_golden_input(workplace: Path) -> None:
+    done = pkdot("bundle", "check", workplace / "bundles" / "pain", cwd=workplace)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_bundle_is_refused_and_the_file_is_named(workplace: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    subprocess.run(["cp", "-r", str(workplace / "bundles" / "pain"), str(copy)], check=True)
+    card = copy / "card.md"
+    card.write_text(card.read_text() + "better than it is\n")
+
+    done = pkdot("bundle", "check", copy, cwd=tmp_path)
+
+    assert done.returncode == 1
+    assert "card.md does not match its SHA-256" in done.stderr
+
+
+def test_a_run_is_not_overwritten_without_resume_and_not_repeated_with_it(workplace: Path) -> None:
+    run = workplace / "runs" / "pain"
+    before = {file.name: file.stat().st_mtime_ns for file in run.glob("*.pt")}
+    again = ["train", RECIPE, "--out", run, "--set", f"corpus.root={workplace / 'biovid'}"]
+
+    refused = pkdot(*again, cwd=workplace)
+    other = pkdot(*again, "--resume", cwd=workplace)
+
+    assert (refused.returncode, other.returncode) == (2, 2)
+    assert "holds a run already" in refused.stderr
+    assert "another configuration" in other.stderr
+    assert {file.name: file.stat().st_mtime_ns for file in run.glob("*.pt")} == before
+
+
+def test_evaluate_gives_the_same_scores_again(workplace: Path) -> None:
+    run = workplace / "runs" / "pain"
+    before = json.loads((run / "metrics.json").read_text())["test"]
+    environment_cache = workplace / "cache"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pkdot", "evaluate", str(run), "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PKDOT_CACHE_DIR": str(environment_cache)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert json.loads(done.stdout) == before

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from service.errors import MalformedRequest, MethodNotAllowed, NotFound, ServiceError, problem_response
@@ -37,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
             running.cancel()
             await ended(running)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # FastAPI's own /docs is blank where the browser cannot reach a public CDN, as in a ward
         title="pkdot",
         version=VERSION,
         description=DESCRIPTION,

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,8 +155,11 @@ def test_the_answer_matches_its_documented_schema(client: TestClient, clips: Pat
     assert set(schemas["PainReply"]["properties"]) == set(answer["windows"][0]["pain"])
 
 
-def test_the_documentation_page_is_there(client: TestClient) -> None:
-    assert "swagger" in client.get("/docs").text
+def test_the_documentation_page_takes_everything_from_this_service(client: TestClient) -> None:
+    taken = re.findall(r"""(?:src|href)=["']([^"']+)""", client.get("/docs").text)
+
+    assert len(taken) >= 2
+    assert [path for path in taken if client.get(path).status_code != 200 or "//" in path] == []
 
 
 def test_the_service_loads_no_torch_and_no_training_code() -> None:

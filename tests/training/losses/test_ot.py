@@ -75,7 +75,6 @@ def test_shared_anchors_are_one_choice_for_all_rows_and_far_from_each_other() ->
     columns = anchor_columns(similarity(z), 3, "shared")
 
     assert (columns == columns[0]).all()
-    assert {0: 0, 1: 0, 2: 2, 3: 3, 4: 3}.keys() >= set(columns[0].tolist())
     groups = [{0, 1}, {2}, {3, 4}]
     assert [sum(int(c) in group for c in columns[0]) for group in groups] == [1, 1, 1]
 

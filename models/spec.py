@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 FACE: Final = "face"
 VOICE: Final = "voice"
-SIGNALS: Final = ("eda", "ecg", "emg")
 
 Task = Literal["pain", "valence-arousal"]
+Side = Literal["left", "right"]
+"""A half of the displayed picture."""
 Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """`face`, `voice`, `eda`, `ecg`, `emg`, `text`; corpora of features may add names of their own."""
 
@@ -51,7 +52,7 @@ class VoiceSpec(Spec):
 class SignalSpec(Spec):
     """One physiological channel or more: float32 (channels, rate_hz * window_s)."""
 
-    channels: tuple[str, ...]
+    channels: Annotated[tuple[str, ...], Field(min_length=1)]
     """Column names in the corpus, in the order of the tensor's rows."""
     rate_hz: Annotated[float, Field(gt=0, le=1000)]
 

@@ -1,11 +1,12 @@
 """Prepared windows on disk: decoding and face tracking are done once for each clip and setting.
 
-The key is made of the clip's bytes, the input specification and the version of the code that prepares, so that a
-changed file or setting can never meet old tensors. Files are written beside their place and renamed.
+The key is made of the clip's bytes, the input specification, the face nets and the version of the code that prepares,
+so that a changed file or setting can never meet old tensors. Files are written beside their place and renamed.
 """
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.inputs.face_nets import FaceNets, load_face_nets
-from models.inputs.media import MediaLimits, frame_times
+from models.inputs.media import MediaError, MediaLimits, frame_times
 from models.inputs.prepare import Recording, prepare
-from models.inputs.signals import prepare_signal, read_biosignals
+from models.inputs.signals import SignalError, prepare_signal, read_biosignals
 from models.spec import FACE, VOICE, InputSpec
 from training.corpora.clip import Clip, CorpusError
 
@@ -38,15 +39,23 @@ def prepared_windows(
     """Each clip's windows as arrays, from the cache where they are there, else prepared now with a progress bar.
 
     Per clip: `spans_s` (W, 2), `frame_times_s` (n,), and for each modality its tensor (W, ...) and
-    `<modality>_observed` (W,) bool.
+    `<modality>_observed` (W,) bool. Raises CorpusError, which names the clip, for a file that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{_key(clip, spec)}.npz" for clip in clips]
-    todo = [(clip, spec, face_nets, file) for clip, file in zip(clips, files, strict=True) if not file.exists()]
+    files = [folder / f"{_key(clip, spec, face_nets)}.npz" for clip in clips]
+    todo = [
+        (clip, spec, face_nets, file)
+        for clip, file in zip(clips, files, strict=True)
+        if not zipfile.is_zipfile(file)  # not there, or cut short
+    ]
     if todo:
         # spawned, not forked: torch's and onnxruntime's threads do not survive a fork
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            list(tqdm(pool.map(_prepare_into, todo, chunksize=4), total=len(todo), desc=label, unit="clip"))
+            try:
+                list(tqdm(pool.map(_prepare_into, todo, chunksize=4), total=len(todo), desc=label, unit="clip"))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     return [_read(file) for file in files]
 
 
@@ -55,8 +64,9 @@ def _read(file: Path) -> dict[str, NDArray[np.generic]]:
         return dict(arrays)
 
 
-def _key(clip: Clip, spec: InputSpec) -> str:
-    digest = hashlib.sha256(f"{PREPARE_VERSION}\n{spec.model_dump_json()}\n".encode())
+def _key(clip: Clip, spec: InputSpec, face_nets: Path) -> str:
+    settings = [PREPARE_VERSION, spec.model_dump_json(), clip.side, face_nets.name if spec.face is not None else None]
+    digest = hashlib.sha256(repr(settings).encode())
     for file in (clip.video, clip.signals):
         if file is not None:
             with file.open("rb") as stream:
@@ -72,7 +82,10 @@ def _face_nets(folder: Path) -> FaceNets:
 
 def _prepare_into(job: tuple[Clip, InputSpec, Path, Path]) -> None:
     clip, spec, face_nets, file = job
-    arrays = prepare_clip(clip, spec, _face_nets(face_nets) if spec.face is not None else None)
+    try:
+        arrays = prepare_clip(clip, spec, _face_nets(face_nets) if spec.face is not None else None)
+    except (MediaError, SignalError) as error:
+        raise CorpusError(f"clip {clip.id} cannot be prepared: {error}") from error
     part = file.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
@@ -84,7 +97,7 @@ def prepare_clip(clip: Clip, spec: InputSpec, nets: FaceNets | None) -> dict[str
     if clip.video is None:
         raise CorpusError(f"clip {clip.id} has no video")
     with clip.video.open("rb") as video:
-        ready = prepare(Recording(video=video), spec, nets, limits=LABORATORY_LIMITS)
+        ready = prepare(Recording(video=video, side=clip.side), spec, nets, limits=LABORATORY_LIMITS)
         times = frame_times(video, LABORATORY_LIMITS)
     arrays: dict[str, NDArray[np.generic]] = {
         "spans_s": np.array([w.window for w in ready.windows], np.float64),

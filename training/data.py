@@ -84,13 +84,18 @@ class WindowSet:
 def deal_batches(person: Tensor, size: int, generator: np.random.Generator) -> Iterator[Tensor]:
     """Indices of one epoch's batches, in which people are mixed as evenly as they can be.
 
-    Each person's windows are shuffled and dealt out one by one to the pile, person after person, so that a batch of
-    `size` holds min(size, people) people while all have windows left. The windows of an incomplete last batch stay
-    for the next epoch, since a loss over a batch (CCC, similarity) changes its meaning with the batch's size.
+    Each person's windows are shuffled and spread evenly over the epoch, so that every batch holds people in the
+    proportions of the whole: all of them, where they have equally many windows and `size` is a multiple of their
+    number. The windows of an incomplete last batch stay for the next epoch, since a loss over a batch (CCC, similarity)
+    changes its meaning with the batch's size.
     """
     piles = [generator.permutation(np.flatnonzero(person.numpy() == p)) for p in np.unique(person.numpy())]
     rounds = max((len(pile) for pile in piles), default=0)
-    order = [piles[p][r] for r in range(rounds) for p in generator.permutation(len(piles)) if r < len(piles[p])]
+    turns = generator.permuted(np.tile(np.arange(len(piles)), (rounds, 1)), axis=1)  # (rounds, people)
+    places = np.empty(len(person))  # of each window in the epoch, 0..1
+    for p, pile in enumerate(piles):
+        places[pile] = (np.arange(len(pile)) + turns[: len(pile), p] / len(piles)) / len(pile)
+    order = torch.from_numpy(np.argsort(places, kind="stable"))
     size = min(size, len(order))
-    for start in range(0, len(order) - size + 1, size):
-        yield torch.as_tensor(np.array(order[start : start + size], dtype=np.int64))
+    for start in range(0, len(order) - size + 1, size or 1):
+        yield order[start : start + size]

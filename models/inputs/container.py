@@ -32,8 +32,11 @@ class MediaError(ValueError):
     """Why a recording was refused. The message is fit for the person who sent it: no path, no library's own words."""
 
     def __init__(self, code: MediaErrorCode, message: str) -> None:
-        super().__init__(message)
+        super().__init__(code, message)  # both, since errors of worker processes are made anew from their arguments
         self.code: MediaErrorCode = code
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 @dataclass(frozen=True)

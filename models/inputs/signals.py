@@ -17,13 +17,6 @@ from models.spec import SignalSpec
 
 Signal = NDArray[np.float64]
 
-SIGNAL_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {"eda": ("gsr",), "ecg": ("ecg",), "emg": ("emg_trapezius",)}
-)
-"""Modality → the columns that it consists of in BioVid part A."""
-FACIAL_EMG_COLUMNS: Final = ("emg_corrugator", "emg_zygomaticus")
-"""May follow `emg_trapezius` where a part has them; they sit on the face, so every result has to name them."""
-
 TIME_COLUMN: Final = "time"
 EDA_FLOOR_US: Final = 0.01
 ECG_WANDER_S: Final = 0.8

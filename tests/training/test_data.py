@@ -41,6 +41,14 @@ def test_batches_mix_as_many_people_as_they_can() -> None:
     assert [len(person[batch].unique()) for batch in batches] == [10, 10, 10]
 
 
+def test_no_batch_is_left_to_the_few_people_with_many_windows() -> None:
+    person = torch.repeat_interleave(torch.arange(32), torch.tensor([600, 300] + [15] * 30))
+
+    batches = list(deal_batches(person, 32, np.random.default_rng(0)))
+
+    assert min(len(person[batch].unique()) for batch in batches) >= 8
+
+
 @given(people=st.integers(8, 40), seed=st.integers(0, 50))
 def test_nobody_is_in_two_parts_and_everybody_is_in_one(people: int, seed: int) -> None:
     clips = [Clip(f"c{i}", f"p{i // 2}", None) for i in range(2 * people)]

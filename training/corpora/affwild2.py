@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.inputs.media import MediaLimits, frame_times
+from models.spec import Side
 from training.corpora.clip import SYNTHETIC_LICENCE, Clip, Corpus, CorpusError, is_synthetic, relative
 
 ANNOTATIONS: Final = "annotations/VA_Estimation_Challenge"
@@ -32,14 +33,14 @@ VIDEO_LIMITS: Final = MediaLimits(max_duration_s=3600.0, max_frames=240_000)
 LICENCE: Final = "Affwild2: research only, under its owners' agreement; what is trained on it is bound likewise."
 BASE: Final = re.compile(r"^(\d+-\d+-\d+x\d+|video\d+)(?:[-_]\d+)?(?:_(?:left|right))?$")
 """`122-60-1920x1080-3` and `video86_2` are parts of one recording."""
-SIDE: Final = re.compile(r"_(?:left|right)$")
+SIDE: Final = re.compile(r"_(left|right)$")
 
 
 def read_affwild2(root: Path) -> Corpus:
     """Read the annotations and find their videos under `root`.
 
     A clip is an annotation file and named after it; where its name ends in `_left` or `_right`, it means that person
-    of a picture with two. Raises CorpusError at the first file that is missing or not as expected.
+    of a picture with two, and only that half of the picture is searched for a face. Raises CorpusError at the first file that is missing or not as expected.
     """
     videos = videos_by_stem(root)
     return Corpus(
@@ -123,6 +124,7 @@ def to_clip(root: Path, path: Path, split: Literal["train", "test"], videos: Map
         subject=base_video(path.stem),
         video=video,
         labels=read_labels(path, root),
+        side=labelled_side(path.stem),
         groups={"sex": "unknown", "age": "unknown"},
         split=split,
     )
@@ -132,6 +134,12 @@ def base_video(stem: str) -> str:
     """The recording that an annotation file belongs to: its name without part and side."""
     match = BASE.match(stem)
     return match[1] if match else SIDE.sub("", stem)
+
+
+def labelled_side(stem: str) -> Side | None:
+    """The half of the picture that a name's `_left` or `_right` speaks of."""
+    match = SIDE.search(stem)
+    return None if match is None else "left" if match[1] == "left" else "right"
 
 
 def read_labels(path: Path, root: Path) -> NDArray[np.float32]:

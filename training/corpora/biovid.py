@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from models.inputs.media import MediaLimits, probe
 from models.inputs.signals import SignalError, read_biosignals, read_columns
 from training.corpora.clip import SYNTHETIC_LICENCE, Clip, Corpus, CorpusError, is_synthetic, relative
 
@@ -21,6 +22,7 @@ LICENCE: Final = (
     "BioVid Heat Pain: research only, under its owners' agreement; what is trained on it is bound likewise."
 )
 SUBJECT_NAME: Final = re.compile(r"^\d+_(?P<sex>[wm])_(?P<age>\d+)$")
+VIDEO_LIMITS: Final = MediaLimits()
 AGE_BANDS: Final = ((18, 35), (36, 50), (51, 65))
 
 
@@ -47,9 +49,9 @@ def read_biovid(root: Path) -> Corpus:
 
 
 def check_biovid(root: Path) -> list[str]:
-    """Sentences on the part under `root`: first every problem ("problem: ..."), then counts by class and subject.
+    """Sentences on the part under `root`: first every problem ("problem: ..."), then counts by class, group and subject.
 
-    Reads all biosignals. Raises CorpusError where samples.csv itself cannot be read.
+    Reads all biosignals, and opens all videos. Raises CorpusError where samples.csv itself cannot be read.
     """
     problems, clips = [], []
     for row in read_samples(root):
@@ -60,13 +62,15 @@ def check_biovid(root: Path) -> list[str]:
             continue
         clips.append(clip)
         missing = missing_files(root, clip)
-        problems += missing if missing else bad_signals(clip)
+        problems += missing if missing else bad_signals(clip) + bad_video(root, clip)
     counts = Counter(LEVELS[clip.level] for clip in clips if clip.level is not None)
     subjects = Counter(clip.subject for clip in clips)
+    groups = Counter(group for subject in subjects for group in groups_of(subject).items())
     return [
         *(f"problem: {problem}" for problem in problems),
         f"{len(clips)} clips of {len(subjects)} subjects",
         *(f"class {level}: {counts[level]} clips" for level in LEVELS),
+        *(f"{kind} {group}: {count} subjects" for (kind, group), count in sorted(groups.items())),
         *(f"subject {subject}: {count} clips" for subject, count in sorted(subjects.items())),
     ]
 
@@ -78,14 +82,16 @@ def read_samples(root: Path) -> list[dict[str, str]]:
         raise CorpusError(
             f"{root} has no samples.csv (nor starting_point/samples.csv): give the folder of a BioVid part."
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        absent = [name for name in SAMPLE_COLUMNS if name not in (reader.fieldnames or ())]
-        if absent:
-            raise CorpusError(
-                f"samples.csv lacks the column {absent[0]}: expected a tab between {', '.join(SAMPLE_COLUMNS)}."
-            )
-        rows = list(reader)
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t")
+    except UnicodeDecodeError:
+        raise CorpusError("samples.csv is not UTF-8: save it as UTF-8 text.") from None
+    absent = [name for name in SAMPLE_COLUMNS if name not in (reader.fieldnames or ())]
+    if absent:
+        raise CorpusError(
+            f"samples.csv lacks the column {absent[0]}: expected a tab between {', '.join(SAMPLE_COLUMNS)}."
+        )
+    rows = list(reader)
     if not rows:
         raise CorpusError("samples.csv has no line below its header: expected a line for each clip.")
     doubled = [name for name, count in Counter(row["sample_name"] for row in rows).items() if count > 1]
@@ -149,3 +155,15 @@ def bad_signals(clip: Clip) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return []
+
+
+def bad_video(root: Path, clip: Clip) -> list[str]:
+    """What opening the clip's video complains of."""
+    assert clip.video is not None
+    name = relative(clip.video, root)
+    try:
+        with clip.video.open("rb") as file:
+            has_video = probe(file, VIDEO_LIMITS).has_video
+    except ValueError as error:
+        return [f"{name}: {error}"]
+    return [] if has_video else [f"{name} holds no picture."]

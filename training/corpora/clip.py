@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import Task
+from models.spec import Side, Task
 
 SYNTHETIC_MARKER: Final = "SYNTHETIC.md"
 """A file of this name at a corpus's root says that its people are drawn."""
@@ -33,6 +33,8 @@ class Clip:
     """Pain: index into `Corpus.levels`."""
     labels: NDArray[np.float32] | None = None
     """Valence-arousal: (frames, 2), NaN in both columns where a frame has no label; row n is frame n."""
+    side: Side | None = None
+    """The half of the picture in which the labelled person is; None where only one person is shown."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """For scores by group, e.g. `{"sex": "female", "age": "18-35"}`; "unknown" where the corpus does not say."""
     split: Literal["train", "test"] | None = None

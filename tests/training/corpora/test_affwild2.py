@@ -24,6 +24,7 @@ def test_an_annotation_file_becomes_a_clip(affwild2: Writer) -> None:
     assert (second.id, second.split) == ("7-60-640x480", "test")
     assert first.video == root / "videos" / "batch1" / "video1.mp4"
     assert second.video == root / "videos" / "7-60-640x480.avi"
+    assert first.side is None
     assert first.groups == {"sex": "unknown", "age": "unknown"}
     assert (corpus.name, corpus.task, corpus.levels, corpus.synthetic) == ("affwild2", "valence-arousal", (), False)
     assert "research only" in corpus.licence
@@ -48,6 +49,7 @@ def test_left_and_right_share_a_video_and_a_subject(affwild2: Writer) -> None:
     assert left.video == right.video == root / "videos" / "video5.mp4"
     assert left.subject == right.subject == "video5"
     assert left.id != right.id
+    assert (left.side, right.side) == ("left", "right")
 
 
 @pytest.mark.parametrize(

@@ -109,12 +109,14 @@ def test_the_check_lists_every_problem_and_counts_the_clips(biovid: Writer) -> N
     lines = check_biovid(root)
 
     problems = [line for line in lines if line.startswith("problem: ")]
-    assert len(problems) == 3
+    assert len(problems) == 5
+    assert sum("the content is not one of the accepted formats" in line for line in problems) == 2
     assert any("a.mp4 is missing" in line for line in problems)
     assert any("'PA9'" in line for line in problems)
     assert any("c_bio.csv holds no finite number in column ecg, line 2" in line for line in problems)
     assert "3 clips of 2 subjects" in lines
     assert "class BL1: 2 clips" in lines
+    assert {"sex female: 1 subjects", "sex male: 1 subjects"} <= set(lines)
     assert f"subject {WOMAN}: 1 clips" in lines
 
 

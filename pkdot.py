@@ -19,28 +19,30 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for half, names in (("training.cli", TRAINING), ("service.cli", SERVING)):
         if asked in names or asked not in (*TRAINING, *SERVING):
-            _mount(half, names, commands)
+            _mount(half, names, commands, asked)
     arguments = parser.parse_args()
     sys.exit(arguments.run(arguments))
 
 
-def _mount(half: str, names: tuple[str, ...], commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _mount(
+    half: str,
+    names: tuple[str, ...],
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    asked: str | None,
+) -> None:
+    """Add a half's commands; where what it imports is missing, say what to install."""
     try:
         module = import_module(half)
     except ModuleNotFoundError as missing:
         extra = "train" if half.startswith("training") else "serve"
         need = f"needs {missing.name}: run pip install '.[{extra}]'"
+        if asked in names:
+            print(f"pkdot {asked} {need}", file=sys.stderr)
+            sys.exit(2)
         for name in names:
-            absent = commands.add_parser(name, help=f"({need})", add_help=False)
-            absent.add_argument("anything", nargs="*")
-            absent.set_defaults(run=lambda _, name=name: _refuse(f"pkdot {name} {need}"))
+            commands.add_parser(name, help=f"({need})")
         return
     module.add_commands(commands)
-
-
-def _refuse(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

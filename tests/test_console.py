@@ -25,7 +25,7 @@ def run(script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_without_the_training_half_its_commands_say_what_to_install() -> None:
-    done = run(WITHOUT_TORCH, "train", "recipe.yaml")
+    done = run(WITHOUT_TORCH, "train", "recipe.yaml", "--resume")
 
     assert done.returncode == 2
     assert "pip install '.[train]'" in done.stderr

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,12 +17,14 @@ from training.corpora.clip import CorpusError
 from training.corpora.splits import SplitError
 from training.face_nets.fetch import FaceNetsMissingError
 from training.loop import TrainingError
+from training.losses.sinkhorn import NotConverged
+from training.replacing import FolderInUseError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], object]
 
-USED_WRONGLY = (ConfigError, CorpusError, SplitError, SignalError, MediaError, FaceNetsMissingError)
-FAILED = (TrainingError, BundleError, OSError)
+USED_WRONGLY = (ConfigError, CorpusError, FolderInUseError, SplitError, SignalError, MediaError, FaceNetsMissingError)
+FAILED = (TrainingError, NotConverged, BundleError, BrokenProcessPool, OSError)
 
 KINDS = ("biovid", "affwild2")
 
@@ -56,7 +59,7 @@ def add_commands(commands: Commands) -> None:
     compare.add_argument("configs", metavar="CONFIG.yaml", type=Path, nargs="+")
     compare.add_argument("--set", metavar="a.b=c", action="append", default=[], dest="overrides")
     compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder; finished rows in it are kept")
-    compare.add_argument("--seeds", type=int, default=3, help="how many, counted from 0 (default 3)")
+    compare.add_argument("--seeds", type=_count, default=3, help="how many, counted from 0 (default 3)")
 
 
 def _command(commands: Commands, name: str, what: str, example: str, run: Run) -> argparse.ArgumentParser:
@@ -66,6 +69,12 @@ def _command(commands: Commands, name: str, what: str, example: str, run: Run) -
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=lambda arguments: _guarded(run, arguments))
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _guarded(run: Run, arguments: argparse.Namespace) -> int:
@@ -95,7 +104,11 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _corpus(commands: Commands) -> None:
-    corpus = commands.add_parser("corpus", help="write the synthetic corpora; check a real one")
+    corpus = commands.add_parser(
+        "corpus",
+        help="write the synthetic corpora; check a real one",
+        epilog="example: pkdot corpus check biovid corpora/biovid",
+    )
     verbs = corpus.add_subparsers(required=True, metavar="VERB")
     for name, what, run in (
         ("synthesize", "write the synthetic corpus in a real corpus's own format", _synthesize),
@@ -107,10 +120,13 @@ def _corpus(commands: Commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> object:
-    from training.demo import run_demo
+    from training.demo import run_demo, shortened
 
-    run_demo(arguments.out, arguments.port)
-    return None
+    show: Callable[[Any], None] = (
+        (lambda _: None) if arguments.json else (lambda answer: print(shortened(answer), flush=True))
+    )
+    answers = run_demo(arguments.out, arguments.port, show)
+    return answers if arguments.json else None
 
 
 def _synthesize(arguments: argparse.Namespace) -> object:
@@ -128,7 +144,11 @@ def _check(arguments: argparse.Namespace) -> object:
     from training.corpora.biovid import check_biovid
 
     findings = {"biovid": check_biovid, "affwild2": check_affwild2}[arguments.kind](arguments.folder)
-    return {"findings": findings}
+    problems = sum(finding.startswith("problem: ") for finding in findings)
+    print(json.dumps({"findings": findings, "problems": problems}) if arguments.json else "\n".join(findings))
+    if problems:
+        raise CorpusError(f"{problems} of these findings are problems")
+    return None
 
 
 def _train(arguments: argparse.Namespace) -> object:
@@ -166,6 +186,9 @@ def _compare(arguments: argparse.Namespace) -> object:
     from training.compare import compare, markdown
 
     configs = [load_config(file, arguments.overrides) for file in arguments.configs]
+    names = [config.name for config in configs]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"two recipes are named {doubled[0]}; give one of them another `name`")
     tables, everything = [], {}
     for config in configs:
         results = compare(config, arguments.out / config.name, range(arguments.seeds))

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from models.inputs.signals import PREPARATIONS
+from models.inputs.voice import mel_filters
 from models.nets.network import NetworkSpec
 from models.spec import FACE, VOICE, InputSpec, Modality, Task
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class ConfigError(ValueError):
@@ -39,7 +42,7 @@ class SplitConfig(Config):
     """Choose the epoch."""
     calibrate: Share = 0.2
     """Fit the conformal quantiles, nothing else."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def some_are_left_for_training(self) -> Self:
@@ -65,6 +68,8 @@ class StudentConfig(StageConfig):
     """Anchors of each row; at most `batch`."""
     anchors: Literal["farthest", "nearest", "shared"] = "farthest"
     blur: Annotated[float, Field(gt=0)] = 0.1
+    normalise: bool = False
+    """Divide the cost by k, so that one blur serves every k."""
     trainable: Literal["all", "fusion"] = "all"
     """`fusion` freezes the encoders and the T-Net."""
 
@@ -90,10 +95,21 @@ class RunConfig(Config):
     tnet: StageConfig = StageConfig(epochs=30, batch=64)
     student: StudentConfig = StudentConfig()
     confidence_level: Share = 0.9
-    seed: int = 0
+    seed: Seed = 0
+
+    @field_validator("inputs")
+    @classmethod
+    def can_be_prepared(cls, inputs: InputSpec) -> InputSpec:
+        if unknown := sorted(set(inputs.signals) - set(PREPARATIONS)):
+            raise ValueError(f"no preparation for the signal {unknown[0]!r}, only for {', '.join(PREPARATIONS)}")
+        if inputs.voice is not None:
+            mel_filters(inputs.voice)
+        return inputs
 
     @model_validator(mode="after")
     def sets_fit_together(self) -> Self:
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"modalities: {list(self.modalities)} names one twice")
         for modality in self.modalities:
             try:
                 self.inputs.shape(modality)
@@ -102,6 +118,8 @@ class RunConfig(Config):
         for available in self.students:
             if not available or not set(available) <= set(self.modalities):
                 raise ValueError(f"students: {list(available)} is not a non-empty part of {list(self.modalities)}")
+            if available != tuple(name for name in self.modalities if name in available):
+                raise ValueError(f"students: {list(available)} must follow the order of {list(self.modalities)}")
             if not set(available) <= {FACE, VOICE}:
                 raise ValueError(f"students: {list(available)}: a service can see a face and hear a voice, no more")
         if len({frozenset(available) for available in self.students}) != len(self.students):
@@ -125,8 +143,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             f"{path} cannot be read; name a YAML file such as training/configs/synthetic-pain.yaml"
         ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML in UTF-8: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys; a recipe begins with `name:`")
     for override in overrides:
@@ -150,4 +168,7 @@ def _set(values: dict[str, object], override: str) -> None:
         if not isinstance(below, dict):
             raise ConfigError(f"--set {override!r}: {parent} holds a value, not keys")
         at = below
-    at[last] = yaml.safe_load(text)
+    try:
+        at[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: {text!r} is not a value in YAML") from None

@@ -90,12 +90,14 @@ def deal_batches(person: Tensor, size: int, generator: np.random.Generator) -> I
     changes its meaning with the batch's size.
     """
     piles = [generator.permutation(np.flatnonzero(person.numpy() == p)) for p in np.unique(person.numpy())]
-    rounds = max((len(pile) for pile in piles), default=0)
+    if not piles:
+        return
+    rounds = max(len(pile) for pile in piles)
     turns = generator.permuted(np.tile(np.arange(len(piles)), (rounds, 1)), axis=1)  # (rounds, people)
     places = np.empty(len(person))  # of each window in the epoch, 0..1
     for p, pile in enumerate(piles):
         places[pile] = (np.arange(len(pile)) + turns[: len(pile), p] / len(piles)) / len(pile)
     order = torch.from_numpy(np.argsort(places, kind="stable"))
     size = min(size, len(order))
-    for start in range(0, len(order) - size + 1, size or 1):
+    for start in range(0, len(order) - size + 1, size):
         yield order[start : start + size]

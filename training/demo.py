@@ -1,12 +1,14 @@
 """`pkdot demo`: the whole line on drawn people, from corpus to answer, in plain sentences."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +20,27 @@ from training.stages.prepare import prepare_setting
 from training.stages.student import METHODS
 
 RECIPES = {"pain": "synthetic-pain.yaml", "valence-arousal": "synthetic-valence-arousal.yaml"}
-READY_TIMEOUT_S = 60
 
 
-def run_demo(out: Path, port: int) -> None:
-    """Train, export, serve and ask for both tasks; what an earlier call finished in `out` is not done again."""
+def run_demo(out: Path, port: int, show: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Train, export, serve and ask for both tasks: the answers by task, each also given to `show` when it comes.
+
+    What an earlier call finished in `out` is not done again. Raises OSError where the port is taken.
+    """
     begun = time.monotonic()
+    _refuse_taken(port)
     clips = {task: _make_bundle(task, out) for task in RECIPES}
     say("Start the service on the two bundles.")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--bundles", str(out / "bundles"), "--port", str(port)]
-    )
+    command = [sys.executable, "-m", "service", "serve", "--json", "--bundles", str(out / "bundles")]
+    server = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    answers: dict[str, Any] = {}
     try:
-        address = f"http://127.0.0.1:{port}"
-        _wait_until_ready(address, server)
+        address = _address(server)
         for task, clip in clips.items():
             assert clip.video is not None  # the synthetic corpora have a video for each clip
             say(f"POST /predict/{task} with {clip.video.name}, a clip of a person whom the student never saw.")
-            print(shortened(_post(f"{address}/predict/{task}", clip.video)), flush=True)
+            answers[task] = _post(f"{address}/predict/{task}", clip.video)
+            show(answers[task])
         say(f"Done after {time.monotonic() - begun:.0f} s. The bundles are in {out / 'bundles'}.")
         if sys.stdout.isatty():
             say(f"The service stays up at {address} (try {address}/docs); Ctrl-C stops it.")
@@ -45,6 +50,7 @@ def run_demo(out: Path, port: int) -> None:
     finally:
         server.terminate()
         server.wait(timeout=60)
+    return answers
 
 
 def say(sentence: str) -> None:
@@ -81,17 +87,23 @@ def _make_bundle(task: str, out: Path) -> Clip:
     return next(clip for clip in setting.corpus.clips if clip.subject in setting.split.test)
 
 
-def _wait_until_ready(address: str, server: "subprocess.Popen[bytes]") -> None:
-    until = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < until:
-        if server.poll() is not None:
-            raise OSError(f"the service stopped with exit code {server.returncode} before it was ready")
+def _refuse_taken(port: int) -> None:
+    """Raise OSError where something listens on the port: better before the training than after it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            with urllib.request.urlopen(f"{address}/health/ready", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise OSError(f"the service was not ready after {READY_TIMEOUT_S} s")
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OSError(f"port {port} cannot be used ({error.strerror}); give another with --port") from None
+
+
+def _address(server: "subprocess.Popen[str]") -> str:
+    """Where the service answers: it says so itself as soon as it is ready."""
+    assert server.stdout is not None
+    said = server.stdout.readline()
+    if not said:
+        raise OSError(f"the service stopped with exit code {server.wait()} before it was ready")
+    return str(json.loads(said)["url"])
 
 
 def _post(url: str, video: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from training.config import StageConfig
 from training.data import Batch, WindowSet, deal_batches
+from training.run_folder import load_weights
 
 Step = Callable[[Batch, torch.Generator], Tensor]
 Score = Callable[[], float]
@@ -57,7 +58,7 @@ def fit(
     report = FitReport()
     best = copy.deepcopy(model.state_dict())
     if state_file is not None and state_file.exists():
-        best = _restore(torch.load(state_file, weights_only=False), model, optimiser, dealer, noise, report)
+        best = _restore(load_weights(state_file, weights_only=False), model, optimiser, dealer, noise, report)
     for epoch in tqdm(range(len(report.losses), config.epochs), desc=label, unit="epoch", leave=False):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * warm_and_cool(epoch, config.epochs)
@@ -123,6 +124,7 @@ def _save(
         "dealer": dealer.bit_generator.state,
         "noise": noise.get_state(),
         "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
         "report": vars(report),
         "best": best,
     }
@@ -144,5 +146,7 @@ def _restore(
     dealer.bit_generator.state = state["dealer"]
     noise.set_state(state["noise"])
     torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():  # else the run goes on with other devices than it began with
+        torch.cuda.set_rng_state_all(state["cuda"])
     vars(report).update(state["report"])
     return dict(state["best"])

@@ -10,7 +10,7 @@ from models.nets.teacher import Teacher
 from training.config import RunConfig
 from training.face_nets.fetch import cached_face_nets
 from training.run_folder import RunFolder
-from training.stages.encoders import train_encoders
+from training.stages.encoders import train_encoder
 from training.stages.evaluate import calibrate, evaluate
 from training.stages.export import export_bundle
 from training.stages.prepare import prepare_setting
@@ -41,20 +41,21 @@ def label(available: tuple[str, ...]) -> str:
 
 def shared_stages(setting: Setting, folder: RunFolder) -> tuple[Encoders, Teacher]:
     """Stages 0 and 1, which all students of a run share."""
-    encoders = folder.load("encoders")
-    if encoders is None:
-        encoders, reports = train_encoders(setting)
-        folder.save("encoders", encoders)
-        folder.add_metrics("encoders", {name: asdict(report) for name, report in reports.items()})
-    teacher = setting.new_teacher(setting.config.modalities)
-    weights = folder.load("teacher")
-    if weights is None:
-        teacher, report = train_teacher(setting, encoders)
-        folder.save("teacher", teacher.state_dict())
-        folder.add_metrics("teacher", asdict(report))
-    else:
-        teacher.load_state_dict(weights)
+    encoders = {modality: _encoder(setting, folder, modality) for modality in setting.config.modalities}
+    if folder.load("teacher") is not None:
+        return encoders, load_teacher(setting, folder)
+    teacher, report = train_teacher(setting, encoders)
+    folder.finish("teacher", teacher.state_dict(), asdict(report))
     return encoders, teacher
+
+
+def _encoder(setting: Setting, folder: RunFolder, modality: str) -> dict[str, Any]:
+    name = f"encoder-{modality}"
+    weights: dict[str, Any] | None = folder.load(name)
+    if weights is None:
+        weights, report = train_encoder(setting, modality)
+        folder.finish(name, weights, asdict(report))
+    return weights
 
 
 def student_stages(
@@ -74,30 +75,31 @@ def student_stages(
     if tnets is None:
         hallucinating, report = train_tnets(setting, available, encoders, teacher)
         tnets = hallucinating.tnets.state_dict()
-        folder.save(tnet, tnets)
         r2 = hallucination_r2(setting, hallucinating, teacher, setting.select)
-        folder.add_metrics(tnet, {**asdict(report), "r2_selection_people": r2})
+        folder.finish(tnet, tnets, {**asdict(report), "r2_selection_people": r2})
     student, report = train_student(setting, available, encoders, tnets, teacher, method)
-    folder.save(name, student.state_dict())
     r2 = hallucination_r2(setting, student, teacher, setting.select) if method.trained_tnet else {}
-    folder.add_metrics(name, {**asdict(report), "r2_selection_people": r2})
+    folder.finish(name, student.state_dict(), {**asdict(report), "r2_selection_people": r2})
+
+
+def load_teacher(setting: Setting, folder: RunFolder) -> Teacher:
+    """The teacher of a run that has one."""
+    teacher = setting.new_teacher(setting.config.modalities)
+    teacher.load_state_dict(folder.require("teacher"))
+    return teacher.eval()
 
 
 def load_student(setting: Setting, folder: RunFolder, available: tuple[str, ...], name: str) -> Student:
     """The student of checkpoint `name`; where nothing is missing, one with the teacher's weights."""
     student = setting.new_student(available)
-    weights = folder.load(name if setting.config.missing(available) else "teacher")
-    if weights is None:
-        raise FileNotFoundError(f"{folder.path} holds no checkpoint {name}; run `pkdot train --resume` first")
-    student.load_state_dict(weights)
+    student.load_state_dict(folder.require(name if setting.config.missing(available) else "teacher"))
     return student.eval()
 
 
 def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, float]]:
     """Scores of the teacher and of every student on the test people, also written to metrics.json."""
     config = setting.config
-    _, teacher = shared_stages(setting, folder)
-    scores = {"teacher": evaluate(setting, teacher, config.modalities)}
+    scores = {"teacher": evaluate(setting, load_teacher(setting, folder), config.modalities)}
     for available in config.students:
         student = load_student(setting, folder, available, f"student-{label(available)}")
         scores[f"student {label(available)}"] = evaluate(setting, student, available)

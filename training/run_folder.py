@@ -1,6 +1,7 @@
 """The folder of a run: configuration, versions, checkpoints, metrics, bundle; files are written beside and renamed."""
 
 import json
+import pickle
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import ValidationError
 
 from training.config import ConfigError, RunConfig
 
@@ -47,21 +49,37 @@ class RunFolder:
         held = self.path / "config.yaml"
         if not held.is_file():
             raise ConfigError(f"{self.path} holds no config.yaml; name a folder that `pkdot train` wrote")
-        return RunConfig.model_validate(yaml.safe_load(held.read_text(encoding="utf-8")))
+        try:
+            return RunConfig.model_validate(yaml.safe_load(held.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, ValidationError, UnicodeDecodeError):
+            raise ConfigError(f"{held} is not what this version of `pkdot train` writes; train again") from None
 
     def load(self, stage: str) -> Any | None:
-        """The checkpoint of a finished stage, or None."""
+        """The checkpoint of a finished stage, or None; ConfigError where it is damaged."""
         file = self.path / f"{stage}.pt"
-        return torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
+        return load_weights(file) if file.exists() else None
 
-    def save(self, stage: str, weights: Any) -> None:
+    def require(self, stage: str) -> Any:
+        """The checkpoint of a finished stage; ConfigError where it is not there."""
+        weights = self.load(stage)
+        if weights is None:
+            raise ConfigError(f"{self.path} holds no checkpoint {stage}.pt; finish the run with --resume first")
+        return weights
+
+    def finish(self, stage: str, weights: Any, metrics: Any) -> None:
+        """Keep what a stage made. The checkpoint comes last, since it is what tells that the stage is done."""
+        self.add_metrics(stage, metrics)
         part = self.path / f"{stage}.part"
         torch.save(weights, part)
         part.replace(self.path / f"{stage}.pt")
 
     def metrics(self) -> dict[str, Any]:
+        """What `add_metrics` wrote; ConfigError where it is damaged."""
         file = self.path / "metrics.json"
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+        except ValueError:
+            raise ConfigError(f"{file} is damaged; remove it and go on with --resume") from None
 
     def add_metrics(self, name: str, values: Any) -> None:
         self._write("metrics.json", json.dumps({**self.metrics(), name: values}, indent=1, sort_keys=True) + "\n")
@@ -70,3 +88,11 @@ class RunFolder:
         part = self.path / f"{name}.part"
         part.write_text(text, encoding="utf-8")
         part.replace(self.path / name)
+
+
+def load_weights(file: Path, *, weights_only: bool = True) -> Any:
+    """What torch.save wrote, on the CPU; ConfigError, which names the file, where it is damaged."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=weights_only)
+    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, RuntimeError):
+        raise ConfigError(f"{file} is damaged; remove it and go on with --resume") from None

@@ -40,6 +40,8 @@ class CorpusWindows(NamedTuple):
 
     windows: WindowSet
     frames: tuple[FrameLabels | None, ...]
+    notes: tuple[str, ...]
+    """What was trimmed, in sentences."""
 
 
 def corpus_windows(
@@ -53,7 +55,10 @@ def corpus_windows(
     counts = [len(arrays["spans_s"]) for arrays in ready]
     clip_index = np.repeat(np.arange(len(ready)), counts)
     person = np.array([people.index(clip.subject) for clip in corpus.clips])[clip_index]
-    targets = np.concatenate([_targets(clip, arrays) for clip, arrays in zip(corpus.clips, ready, strict=True)])
+    aligned = [_frame_labels(clip, arrays["frame_times_s"]) for clip, arrays in zip(corpus.clips, ready, strict=True)]
+    targets = np.concatenate(
+        [_targets(c, labels, a["spans_s"]) for c, (labels, _), a in zip(corpus.clips, aligned, ready, strict=True)]
+    )
     windows = WindowSet(
         tensors={name: _joined(ready, name) for name in modalities},
         observed={name: _joined(ready, f"{name}_observed") for name in modalities},
@@ -63,26 +68,26 @@ def corpus_windows(
         spans_s=_joined(ready, "spans_s"),
         people=people,
     )
-    frames = [
-        frame_labels(c, a["frame_times_s"]) if c.labels is not None else None
-        for c, a in zip(corpus.clips, ready, strict=True)
-    ]
-    return CorpusWindows(windows, tuple(frames))
+    return CorpusWindows(
+        windows,
+        tuple(labels for labels, _ in aligned),
+        tuple(note for _, note in aligned if note is not None),
+    )
 
 
-def frame_labels(clip: Clip, frame_times_s: NDArray[np.generic]) -> FrameLabels:
-    """The clip's labels with the times of the frames that they belong to; trims as `align_labels` says."""
-    assert clip.labels is not None  # readers of valence-arousal corpora give every clip labels
-    values, _ = align_labels(clip.labels, len(frame_times_s), clip.id)
-    return FrameLabels(frame_times_s[: len(values)].astype(np.float64), values)
+def _frame_labels(clip: Clip, frame_times_s: NDArray[np.generic]) -> tuple[FrameLabels | None, str | None]:
+    """The clip's labels, where it has such, at the times of their frames; and what `align_labels` says of them."""
+    if clip.labels is None:
+        return None, None
+    values, note = align_labels(clip.labels, len(frame_times_s), clip.id)
+    return FrameLabels(frame_times_s.astype(np.float64), values), note
 
 
 def _joined(ready: Sequence[Arrays], name: str) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([arrays[name] for arrays in ready]))
 
 
-def _targets(clip: Clip, arrays: Arrays) -> NDArray[np.generic]:
-    spans_s = arrays["spans_s"].astype(np.float64)
-    if clip.labels is not None:
-        return frame_labels(clip, arrays["frame_times_s"]).mean_in(spans_s)
+def _targets(clip: Clip, labels: FrameLabels | None, spans_s: NDArray[np.generic]) -> NDArray[np.generic]:
+    if labels is not None:
+        return labels.mean_in(spans_s.astype(np.float64))
     return np.full(len(spans_s), -1 if clip.level is None else clip.level, np.int64)

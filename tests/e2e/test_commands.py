@@ -28,6 +28,9 @@ def pkdot(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
         (("evaluate", "nowhere"), "holds no config.yaml"),
         (("corpus", "check", "biovid", "nowhere"), "nowhere"),
         (("train",), "the following arguments are required"),
+        (("compare", RECIPE, "--seeds", "0"), "expected a whole number of at least 1, got '0'"),
+        (("compare", RECIPE, RECIPE), "two recipes are named synthetic-pain"),
+        (("export", "nowhere", "bundle"), "holds no config.yaml"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(
@@ -77,6 +80,20 @@ def test_a_run_is_not_overwritten_without_resume_and_not_repeated_with_it(workpl
     assert "holds a run already" in refused.stderr
     assert "another configuration" in other.stderr
     assert {file.name: file.stat().st_mtime_ns for file in run.glob("*.pt")} == before
+
+
+def test_evaluating_a_run_that_was_never_trained_trains_nothing(workplace: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text((workplace / "runs" / "pain" / "config.yaml").read_text())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PKDOT_CACHE_DIR": str(workplace / "cache")}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pkdot", "evaluate", str(tmp_path)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert "holds no checkpoint teacher.pt" in done.stderr
+    assert list(tmp_path.rglob("*.pt")) == []
 
 
 def test_evaluate_gives_the_same_scores_again(workplace: Path) -> None:

@@ -1,5 +1,6 @@
 """The cache: where it lies, and that prepared windows are neither made twice nor taken for others."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from models.spec import InputSpec, VoiceSpec
 from training.cache import prepared_windows
 from training.cache_folder import cache_root
 from training.corpora.affwild2 import read_affwild2
+from training.corpora.clip import Clip, CorpusError
 from training.corpora.synthetic import SyntheticAffect, synthesize_affwild2
 
 VOICE_ONLY = InputSpec(window_s=1.0, hop_s=1.0, voice=VoiceSpec(mels=16))
@@ -49,3 +51,37 @@ def test_windows_are_prepared_once_and_again_when_file_or_setting_changes(tmp_pa
     video.write_bytes(video.read_bytes() + b"\0" * 9)
     prepare(VOICE_ONLY)
     assert len(list(cache.iterdir())) == 3
+
+
+def test_a_cut_cache_file_is_made_again(tmp_path: Path) -> None:
+    synthesize_affwild2(tmp_path / "a", SyntheticAffect(videos=2, validation_videos=1, video_s=2.0, picture_px=96))
+    clips = read_affwild2(tmp_path / "a").clips[:1]
+    (first,) = prepared_windows(clips, VOICE_ONLY, tmp_path, workers=1, folder=tmp_path / "cache", label="test")
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+
+    (again,) = prepared_windows(clips, VOICE_ONLY, tmp_path, workers=1, folder=tmp_path / "cache", label="test")
+
+    assert np.array_equal(first["voice"], again["voice"])
+
+
+def test_a_damaged_video_is_one_sentence_that_names_the_clip(tmp_path: Path) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"\0\0\0\x18ftypmp42" + b"\0" * 200)
+
+    with pytest.raises(CorpusError, match="clip 7 cannot be prepared: the file is cut short or damaged"):
+        prepared_windows(
+            [Clip("7", "somebody", video)], VOICE_ONLY, tmp_path, workers=1, folder=tmp_path / "cache", label="test"
+        )
+
+
+def test_the_two_people_of_one_picture_are_prepared_apart(tmp_path: Path) -> None:
+    synthesize_affwild2(tmp_path / "a", SyntheticAffect(videos=2, validation_videos=1, video_s=2.0, picture_px=96))
+    clip = read_affwild2(tmp_path / "a").clips[0]
+
+    prepared_windows(
+        [replace(clip, side="left"), replace(clip, side="right")],
+        VOICE_ONLY, tmp_path, workers=1, folder=tmp_path / "cache", label="test",
+    )  # fmt: skip
+
+    assert len(list((tmp_path / "cache").iterdir())) == 2

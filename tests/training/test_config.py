@@ -32,6 +32,14 @@ def test_set_changes_one_value() -> None:
         ("seed", "write it as key=value"),
         ("seed.a=1", "seed holds a value, not keys"),
         ("splits.test=0.8", "leave under a tenth"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0"),
+        ("students=[[face, face]]", "must follow the order of"),
+        ("modalities=[face, face]", "names one twice"),
+        ("students=[[face], [face]]", "the same set is named twice"),
+        ("inputs.signals.resp={channels: [gsr], rate_hz: 16}", "no preparation for the signal 'resp'"),
+        ("inputs.signals.eda.channels=[]", "inputs.signals.eda.channels"),
+        ("inputs.voice={high_hz: 9000}", "mel bands must lie between 0 and half of sample_rate_hz"),
+        ("student.k={", "'{' is not a value in YAML"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_its_key(override: str, complaint: str) -> None:
@@ -45,3 +53,11 @@ def test_a_wrong_value_is_one_sentence_with_its_key(override: str, complaint: st
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read"):
         load_config(Path("nowhere.yaml"))
+
+
+def test_a_recipe_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_bytes("name: schönes".encode("latin-1"))
+
+    with pytest.raises(ConfigError, match=r"recipe\.yaml is not YAML in UTF-8"):
+        load_config(recipe)

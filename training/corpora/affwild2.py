@@ -40,7 +40,8 @@ def read_affwild2(root: Path) -> Corpus:
     """Read the annotations and find their videos under `root`.
 
     A clip is an annotation file and named after it; where its name ends in `_left` or `_right`, it means that person
-    of a picture with two, and only that half of the picture is searched for a face. Raises CorpusError at the first file that is missing or not as expected.
+    of a picture with two, and only that half of the picture is searched for a face. Raises CorpusError at the first
+    file that is missing or not as expected.
     """
     videos = videos_by_stem(root)
     return Corpus(

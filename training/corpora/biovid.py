@@ -49,7 +49,7 @@ def read_biovid(root: Path) -> Corpus:
 
 
 def check_biovid(root: Path) -> list[str]:
-    """Sentences on the part under `root`: first every problem ("problem: ..."), then counts by class, group and subject.
+    """Sentences on the part under `root`: every problem ("problem: ..."), then counts by class, group and subject.
 
     Reads all biosignals, and opens all videos. Raises CorpusError where samples.csv itself cannot be read.
     """

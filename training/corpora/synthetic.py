@@ -8,11 +8,8 @@ settings give the same labels and signals on every machine, whatever the number 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +23,7 @@ from tqdm import tqdm
 from training.corpora.affect_model import SyntheticAffect, affect_expression, annotate, draw_affect
 from training.corpora.affwild2 import ANNOTATIONS, HEADER, NO_LABEL
 from training.corpora.biovid import LEVELS, SAMPLE_COLUMNS
-from training.corpora.clip import SYNTHETIC_MARKER, CorpusError
+from training.corpora.clip import SYNTHETIC_MARKER
 from training.corpora.drawn_face import ActionUnits, draw_frames
 from training.corpora.drawn_head import HeadTexture, Identity, head_texture, scene
 from training.corpora.drawn_motion import VIDEO_HZ, draw_light, draw_pose
@@ -45,11 +42,14 @@ from training.corpora.pain_model import (
     pain_expression,
     reaction_course,
 )
+from training.replacing import replacing
 
 __all__ = ["SyntheticAffect", "SyntheticPain", "synthesize_affwild2", "synthesize_biovid"]
 
 MODEL_VERSION: Final = 1
 """Raised whenever the same settings would give another corpus."""
+
+WHAT: Final = "a synthetic corpus"
 
 LEVELS_IN_BIOVID_ORDER: Final = ("PA1", "PA2", "PA3", "PA4", "BL1")
 """BioVid numbers a person's clips through in this order."""
@@ -60,13 +60,13 @@ T = TypeVar("T")
 def synthesize_biovid(folder: Path, settings: SyntheticPain | None = None, *, workers: int | None = None) -> None:
     """Write a drawn corpus in BioVid's format to `folder`; nothing is done where it is there already.
 
-    `workers` processes draw (default: one for each core that may be used; 1 stays in this process). Raises CorpusError
-    where the folder holds anything else than a synthetic corpus.
+    `workers` processes draw (default: one for each core that may be used; 1 stays in this process). Raises
+    FolderInUseError where the folder holds anything else than a synthetic corpus.
     """
     settings = settings or SyntheticPain()
     if holds(folder, settings):
         return
-    with replacing(folder) as part:
+    with replacing(folder, marker=SYNTHETIC_MARKER, what=WHAT) as part:
         people = run_all(partial(make_person, part, settings), settings.people, workers, "people")
         lines = ["\t".join(SAMPLE_COLUMNS), *("\t".join(row) for rows in people for row in rows)]
         (part / "samples.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -78,7 +78,7 @@ def synthesize_affwild2(folder: Path, settings: SyntheticAffect | None = None, *
     settings = settings or SyntheticAffect()
     if holds(folder, settings):
         return
-    with replacing(folder) as part:
+    with replacing(folder, marker=SYNTHETIC_MARKER, what=WHAT) as part:
         run_all(partial(make_affect_video, part, settings), settings.videos, workers, "videos")
         write_marker(part, settings, "Affwild2")
 
@@ -165,23 +165,6 @@ def run_all(make: Callable[[int], T], count: int, workers: int | None, unit: str
         return [make(index) for index in tqdm(range(count), unit=unit, disable=None)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return list(tqdm(pool.map(make, range(count)), total=count, unit=unit, disable=None))
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that takes its place when all went well, and vanishes otherwise."""
-    if folder.exists() and not (folder / SYNTHETIC_MARKER).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CorpusError(f"{folder} holds something else than a synthetic corpus: give a new or an empty folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield part
-        part.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def fingerprint(settings: BaseModel) -> str:

@@ -16,15 +16,8 @@ from training.losses.task import task_loss
 from training.stages.setting import Setting, selection_loss
 
 
-def train_encoders(setting: Setting) -> tuple[dict[str, dict[str, Any]], dict[str, FitReport]]:
-    """Modality to the encoder's weights, and what happened."""
-    weights, reports = {}, {}
-    for modality in setting.config.modalities:
-        weights[modality], reports[modality] = _train_encoder(setting, modality)
-    return weights, reports
-
-
-def _train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitReport]:
+def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitReport]:
+    """The weights of one modality's encoder, and what happened."""
     net = setting.new_teacher((modality,))
     train, select = setting.train.with_all((modality,)), setting.select.with_all((modality,))
     encoder = net.encoders[modality]

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import bundle
+from models.bundle import MANIFEST, BundleError
 from models.manifest import Calibration, FaceNetFiles, GraphSpec, Provenance
 from models.nets.student import Student
-from models.spec import FACE, InputSpec
+from models.spec import FACE, VOICE, InputSpec
 from training.data import WindowSet
+from training.replacing import replacing
 from training.stages.card import card
+from training.stages.golden import golden_windows
 from training.stages.setting import Setting
 
 OPSET = 20
@@ -26,12 +29,11 @@ PARITY = 1e-4
 """Largest difference between ONNX and torch."""
 INVARIANCE = 1e-5
 """Largest difference between a sample's answer alone and in a batch."""
-GOLDEN_WINDOWS = 4
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
-class ExportError(RuntimeError):
+class ExportError(BundleError):
     """The exported graph does not compute what torch computes."""
 
 
@@ -55,11 +57,26 @@ def export_bundle(
     face_nets: Path,
     path: Path,
 ) -> bundle.Bundle:
-    """Write the bundle into `path` whole, or not at all: it is built beside it and renamed."""
-    draft = path.with_name(path.name + ".part")
-    shutil.rmtree(draft, ignore_errors=True)
+    """Write the bundle into `path` whole or not at all; an earlier bundle there is replaced.
+
+    Raises ExportError where a graph computes something else than torch, FolderInUseError where `path` holds anything
+    else than a bundle.
+    """
+    with replacing(path, marker=MANIFEST, what="a bundle") as draft:
+        _write_bundle(setting, students, calibrations, metrics, face_nets, draft)
+    return bundle.load(path)
+
+
+def _write_bundle(
+    setting: Setting,
+    students: Mapping[tuple[str, ...], Student],
+    calibrations: Mapping[tuple[str, ...], Calibration],
+    metrics: Mapping[str, float],
+    face_nets: Path,
+    draft: Path,
+) -> None:
     for folder in ("graphs", "golden"):
-        (draft / folder).mkdir(parents=True)
+        (draft / folder).mkdir()
     graphs = [_export_graph(setting, students[a], calibrations[a], draft) for a in students]
     face = None
     if any(FACE in available for available in students):
@@ -88,9 +105,6 @@ def export_bundle(
             "provenance": provenance.model_dump(),
         },
     )
-    shutil.rmtree(path, ignore_errors=True)
-    draft.rename(path)
-    return bundle.load(path)
 
 
 def _export_graph(setting: Setting, student: Student, calibration: Calibration, draft: Path) -> GraphSpec:
@@ -98,13 +112,11 @@ def _export_graph(setting: Setting, student: Student, calibration: Calibration, 
     name = "+".join(student.available).replace("+", "-")
     file, golden = f"graphs/{name}.onnx", f"golden/{name}.npz"
     to_onnx(Graph(student), setting.config.inputs, draft / file)
-    examples = _example_windows(setting, student.available)
-    session = _session(draft / file)
-    _prove_equal(student, session, examples)
-    inputs = {m: examples.tensors[m][:GOLDEN_WINDOWS] for m in student.available}
+    _prove_equal(student, _session(draft / file), _example_windows(setting, student.available))
+    inputs = golden_windows(setting.config.inputs, student.available)
     with torch.no_grad():
-        output = student(inputs).output.numpy()
-    np.savez(draft / golden, allow_pickle=False, output=output, **{m: v.numpy() for m, v in inputs.items()})
+        output = student({m: torch.from_numpy(v) for m, v in inputs.items()}).output.numpy()
+    np.savez(draft / golden, allow_pickle=False, output=output, **inputs)
     return GraphSpec(
         available=student.available,
         hallucinated=student.hallucinated,
@@ -170,8 +182,14 @@ def _prove_equal(student: Student, session: onnxruntime.InferenceSession, exampl
 
 
 def _served_inputs(inputs: InputSpec, prevalent: list[str]) -> InputSpec:
-    """Only what a service can observe."""
-    return inputs.model_copy(update={"signals": {m: s for m, s in inputs.signals.items() if m in prevalent}})
+    """Only what the bundle's graphs take."""
+    return inputs.model_copy(
+        update={
+            "face": inputs.face if FACE in prevalent else None,
+            "voice": inputs.voice if VOICE in prevalent else None,
+            "signals": {m: s for m, s in inputs.signals.items() if m in prevalent},
+        }
+    )
 
 
 def _provenance(setting: Setting, metrics: Mapping[str, float]) -> Provenance:
@@ -180,7 +198,7 @@ def _provenance(setting: Setting, metrics: Mapping[str, float]) -> Provenance:
     return Provenance(
         trained_on=("synthetic " if corpus.synthetic else "") + corpus.name,
         synthetic=corpus.synthetic,
-        protocol=f"one split by person ({counts}), seed {setting.config.seed}",
+        protocol=f"one split by person ({counts}), split seed {setting.config.splits.seed}, seed {setting.config.seed}",
         metrics=dict(metrics),
         git_revision=_git_revision(),
         licences={

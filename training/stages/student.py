@@ -48,7 +48,7 @@ def train_student(
         student.tnets.load_state_dict(tnet_weights)
     if config.trainable == "fusion":
         student.encoders.requires_grad_(False)
-        student.tnets.requires_grad_(False)
+        student.tnets.requires_grad_(not method.trained_tnet)  # what no stage 2 has trained has to learn now
     train = setting.train.with_all(setting.config.modalities)
     select = setting.select.with_all(setting.config.modalities)
     teacher.eval()
@@ -86,6 +86,6 @@ def student_loss(student: Student, teacher: Teacher, batch: Batch, config: Stude
         loss = loss + config.tnet_weight * torch.stack(errors).mean()
     if method.ot_loss:
         loss = loss + config.ot_weight * structural_ot(
-            out.z, seen.z, k=config.k, anchors=config.anchors, blur=config.blur
+            out.z, seen.z, k=config.k, anchors=config.anchors, blur=config.blur, normalise=config.normalise
         )
     return loss

@@ -14,10 +14,10 @@ from models.inputs.signals import read_biosignals
 from training.corpora.affect_model import SyntheticAffect
 from training.corpora.affwild2 import read_affwild2
 from training.corpora.biovid import read_biovid
-from training.corpora.clip import CorpusError
 from training.corpora.pain_model import SyntheticPain
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
 from training.face_nets.fetch import FaceNetsMissingError, cached_face_nets
+from training.replacing import FolderInUseError
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_synthetic_corpus_of_other_settings_is_replaced(tmp_path: Path) -> Non
 def test_a_folder_with_anything_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(CorpusError, match="holds something else than a synthetic corpus"):
+    with pytest.raises(FolderInUseError, match="holds something else than a synthetic corpus"):
         synthesize_biovid(tmp_path, SyntheticPain(people=1, clips_per_class=1))
 
     assert (tmp_path / "thesis.txt").read_text() == "years of work"

@@ -9,11 +9,14 @@ import torch
 
 from models import bundle
 from models.outputs import corn_probabilities
+from training.corpora.splits import SplitError
 from training.data import Batch
 from training.losses.task import task_loss
-from training.stages.encoders import train_encoders
+from training.replacing import FolderInUseError
+from training.stages.encoders import train_encoder
 from training.stages.evaluate import calibrate, evaluate
 from training.stages.export import ExportError, export_bundle
+from training.stages.prepare import check_parts
 from training.stages.setting import Setting, run_over
 from training.stages.student import METHODS, student_loss, train_student
 from training.stages.teacher import train_teacher
@@ -25,7 +28,7 @@ MakeSetting = Callable[[str], Setting]
 @pytest.mark.parametrize("task", ["pain", "valence-arousal"])
 def test_the_whole_line_learns_what_the_toy_people_show(toy_setting: MakeSetting, task: str) -> None:
     setting = toy_setting(task)
-    encoders, _ = train_encoders(setting)
+    encoders = {m: train_encoder(setting, m)[0] for m in setting.config.modalities}
     teacher, _ = train_teacher(setting, encoders)
     hallucinating, report = train_tnets(setting, ("face",), encoders, teacher)
     student, _ = train_student(
@@ -82,7 +85,7 @@ def test_a_student_trained_with_frozen_encoders_keeps_them(toy_setting: MakeSett
         update={"student": setting.config.student.model_copy(update={"trainable": "fusion"})}
     )
     setting = Setting(**{**vars(setting), "config": frozen})
-    encoders, _ = train_encoders(setting)
+    encoders = {m: train_encoder(setting, m)[0] for m in setting.config.modalities}
     teacher = setting.new_teacher(("face", "eda"))
     tnets = setting.new_student(("face",)).tnets.state_dict()
 
@@ -161,6 +164,71 @@ def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_fi
     assert bundle.load(to).version == again.version != made.version
     assert "synthetic" in (to / "card.md").read_text()
     assert not to.with_name("bundle.part").exists()
+
+
+def test_a_bundle_holds_no_window_of_a_participant(toy_setting: MakeSetting, tmp_path: Path) -> None:
+    setting = toy_setting("valence-arousal")
+    student = setting.new_student(("voice",)).eval()
+
+    made = export_bundle(
+        setting,
+        {("voice",): student},
+        {("voice",): calibrate(setting, student, ("voice",))},
+        {},
+        tmp_path,
+        tmp_path / "b",
+    )
+
+    golden, output = made.golden(made.manifest.graphs[0])
+    everyone = torch.cat([part.tensors["voice"] for part in (setting.train, setting.select, setting.calibrate)])
+    assert not any((everyone == torch.from_numpy(window)).all(dim=(1, 2)).any() for window in golden["voice"])
+    assert len(np.unique(output[:, 0])) == len(output)  # another input, another output
+    assert made.manifest.inputs.face is None
+
+
+def test_a_bundle_is_never_written_over_something_else(toy_setting: MakeSetting, tmp_path: Path) -> None:
+    setting = toy_setting("pain")
+    (tmp_path / "bundles" / "other").mkdir(parents=True)
+
+    with pytest.raises(FolderInUseError, match="holds something else than a bundle"):
+        export_bundle(setting, {}, {}, {}, tmp_path, tmp_path / "bundles")
+
+    assert (tmp_path / "bundles" / "other").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("part", "kept", "complaint"), [("train", 3, "at least 4 are needed"), ("select", 0, "have 0")]
+)
+def test_parts_that_cannot_do_their_work_are_refused_before_training(
+    toy_setting: MakeSetting, part: str, kept: int, complaint: str
+) -> None:
+    setting = toy_setting("pain")
+    short = Setting(**{**vars(setting), part: getattr(setting, part).pick(torch.arange(kept))})
+
+    with pytest.raises(SplitError, match=complaint):
+        check_parts(short)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_with_frozen_encoders_only_a_trained_tnet_is_frozen_too(toy_setting: MakeSetting, method: str) -> None:
+    setting = toy_setting("pain")
+    frozen = setting.config.model_copy(
+        update={"student": setting.config.student.model_copy(update={"trainable": "fusion", "epochs": 1})}
+    )
+    setting = Setting(**{**vars(setting), "config": frozen})
+    new = setting.new_student(("face",))
+
+    student, _ = train_student(
+        setting,
+        ("face",),
+        {"face": new.encoders["face"].state_dict()},
+        new.tnets.state_dict(),
+        setting.new_teacher(("face", "eda")),
+        METHODS[method],
+    )
+
+    same = all(torch.equal(student.tnets.state_dict()[name], value) for name, value in new.tnets.state_dict().items())
+    assert same is METHODS[method].trained_tnet
 
 
 def test_an_export_that_computes_something_else_is_refused(

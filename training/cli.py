@@ -122,9 +122,10 @@ def _corpus(commands: Commands) -> None:
 def _demo(arguments: argparse.Namespace) -> object:
     from training.demo import run_demo, shortened
 
-    show: Callable[[Any], None] = (
-        (lambda _: None) if arguments.json else (lambda answer: print(shortened(answer), flush=True))
-    )
+    def show(answer: dict[str, Any]) -> None:
+        if not arguments.json:
+            print(shortened(answer), flush=True)
+
     answers = run_demo(arguments.out, arguments.port, show)
     return answers if arguments.json else None
 

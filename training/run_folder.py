@@ -1,7 +1,6 @@
 """The folder of a run: configuration, versions, checkpoints, metrics, bundle; files are written beside and renamed."""
 
 import json
-import pickle
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -94,5 +93,7 @@ def load_weights(file: Path, *, weights_only: bool = True) -> Any:
     """What torch.save wrote, on the CPU; ConfigError, which names the file, where it is damaged."""
     try:
         return torch.load(file, map_location="cpu", weights_only=weights_only)
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, RuntimeError):
+    except OSError:
+        raise
+    except Exception:  # damaged bytes make an unpickler raise anything
         raise ConfigError(f"{file} is damaged; remove it and go on with --resume") from None

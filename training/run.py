@@ -10,6 +10,7 @@ from models.nets.teacher import Teacher
 from training.config import RunConfig
 from training.face_nets.fetch import cached_face_nets
 from training.run_folder import RunFolder
+from training.stages.diagnostics import structure_diagnostics
 from training.stages.encoders import train_encoder
 from training.stages.evaluate import calibrate, evaluate
 from training.stages.export import export_bundle
@@ -79,7 +80,8 @@ def student_stages(
         folder.finish(tnet, tnets, {**asdict(report), "r2_selection_people": r2})
     student, report = train_student(setting, available, encoders, tnets, teacher, method)
     r2 = hallucination_r2(setting, student, teacher, setting.select) if method.trained_tnet else {}
-    folder.finish(name, student.state_dict(), {**asdict(report), "r2_selection_people": r2})
+    structure = structure_diagnostics(setting, student, teacher) if method.ot_loss else {}
+    folder.finish(name, student.state_dict(), {**asdict(report), "r2_selection_people": r2, "structure": structure})
 
 
 def load_teacher(setting: Setting, folder: RunFolder) -> Teacher:

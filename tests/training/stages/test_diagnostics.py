@@ -1,0 +1,40 @@
+"""What a run logs about its structure term, where the answer is known."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from training.stages.diagnostics import structure_diagnostics
+from training.stages.setting import Setting
+
+
+def test_a_student_that_is_its_teacher_sends_each_sample_to_itself(toy_setting: Callable[[str], Setting]) -> None:
+    setting = toy_setting("pain")
+    sharp = setting.config.model_copy(update={"student": setting.config.student.model_copy(update={"blur": 0.001})})
+    setting = Setting(**{**vars(setting), "config": sharp})
+    teacher, student = setting.new_teacher(("face", "eda")), setting.new_student(("face",))
+    student.forward = teacher.forward  # type: ignore[method-assign]
+
+    found = structure_diagnostics(setting, student, teacher)
+
+    assert found["coupling_same_sample"] == pytest.approx(1.0, abs=0.05)
+    assert found["coupling_same_level"] >= found["coupling_same_sample"] - 1e-9
+    assert found["gradient_ratio"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_a_collapsed_teacher_is_seen(toy_setting: Callable[[str], Setting]) -> None:
+    setting = toy_setting("valence-arousal")
+    teacher, student = setting.new_teacher(("face", "voice")), setting.new_student(("face",))
+    free = structure_diagnostics(setting, student, teacher)
+    for parameter in teacher.fusion.parameters():
+        torch.nn.init.zeros_(parameter)
+
+    collapsed = structure_diagnostics(setting, student, teacher)
+
+    assert collapsed["anchor_spread"] < 1e-6 < free["anchor_spread"]
+    assert collapsed["coupling_same_sample"] == pytest.approx(1 / setting.config.student.batch, rel=0.2)
+    assert set(free) == {
+        *("teacher_train", "teacher_selection", "coupling_same_sample"),
+        *("anchor_spread", "similarity_spread", "gradient_ratio"),
+    }

@@ -1,0 +1,7 @@
+"""What serves a bundle."""
+
+import os
+
+# Cores are divided in `service.threads` alone: numpy's BLAS would start a thread for each core of the host beside it.
+# It reads this when numpy is imported, so it has to stand before anything else of the service.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -61,8 +61,6 @@ class BatchReport(NamedTuple):
     seconds: float
     failed: int
     """Members that failed, also alone."""
-    queue_items: int
-    """Items that wait after it."""
 
 
 @dataclass(eq=False)
@@ -274,7 +272,7 @@ class Batcher:
         failed = sum(isinstance(result, BaseException) for result in results)
         if not failed:
             self.rate.observe(runner.key, len(batch), now_s - began_s)
-        self.observer(BatchReport(runner.key, len(batch), now_s - began_s, failed, self.queue_items))
+        self.observer(BatchReport(runner.key, len(batch), now_s - began_s, failed))
         self.in_hand, self.busy_since = [], None
         self._note_idle()
 

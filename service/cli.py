@@ -28,7 +28,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 def add_commands(commands: "Commands") -> None:
     """Add the commands; each sets `run`, which takes the parsed arguments and returns the exit code."""
     add_serve(commands)
-    bundle = commands.add_parser("bundle", help="check a bundle, or print its card")
+    bundle = commands.add_parser(
+        "bundle", help="check a bundle, or print its card", epilog="example: pkdot bundle check runs/demo/bundles/pain"
+    )
     actions = bundle.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser(
         "check",
@@ -73,13 +75,17 @@ def run_serve(arguments: argparse.Namespace) -> int:
         say(f"warning: {warning}")
     app = create_app(settings)
     server = Server(app, settings, lambda port: announce(app.state.lifecycle.require(), settings, port, arguments.json))
-    server.run()
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's way to say that it cannot listen, with an exit code of its own
+        return say(f"{settings.host}:{settings.port} cannot be listened on; is another service there?", code=1)
     return 0 if server.started and app.state.lifecycle.failure is None else 1
 
 
 def announce(resources: Resources, settings: Settings, port: int, as_json: bool) -> None:
     """Say what serves, with what, and within which limits."""
-    plan, address = resources.plan, f"http://{settings.host}:{port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    plan, address = resources.plan, f"http://{host}:{port}"
     for loaded in resources.shelf.bundles:
         manifest = loaded.bundle.manifest
         drawn = ", trained on drawn faces" if manifest.provenance.synthetic else ""

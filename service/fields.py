@@ -23,7 +23,8 @@ REPEATED: Final = frozenset({"frames"})
 DEFAULT_FPS: Final = 25.0
 MAX_FPS: Final = 240.0
 MIN_HOP_S: Final = 0.02
-DECIMAL: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+DECIMAL: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+MAX_DECIMAL_CHARS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def decimal(text: str) -> float | None:
     >>> decimal("2.5"), decimal("1e-3"), decimal("1_000"), decimal("nan"), decimal("1e999")
     (2.5, 0.001, None, None, None)
     """
-    value = float(text) if DECIMAL.fullmatch(text) else math.nan
+    value = float(text) if len(text) <= MAX_DECIMAL_CHARS and DECIMAL.fullmatch(text) else math.nan
     return value if math.isfinite(value) else None
 
 

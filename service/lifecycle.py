@@ -60,7 +60,7 @@ class Lifecycle:
         self.resources: Resources | None = None
         self.draining = False
         self.failure: str | None = None
-        """Why the service cannot start."""
+        """Why the service cannot start, or go on."""
         telemetry.watch("ready", "Whether /health/ready answers 200.", lambda: self.status() == "ok")
 
     def status(self) -> Status:
@@ -73,10 +73,15 @@ class Lifecycle:
         return "stalled" if self.resources.batcher.stalled() else "ok"
 
     def beyond_repair(self) -> bool:
-        """Whether only a restart helps: the bundles cannot serve, or the device has hung for minutes."""
+        """Whether only a restart helps: the bundles or the device cannot serve, or it has hung for minutes."""
         if self.resources is None or not self.resources.batcher.stalled():
             return self.failure is not None
         return time.monotonic() - self.resources.batcher.last_progress_s > HUNG_AFTER_S
+
+    def fail(self, reason: str) -> None:
+        """Nothing here can be repaired: readiness fails, and the process ends, to be started anew."""
+        logger.error("%s", reason)
+        self.failure = reason
 
     def require(self) -> Resources:
         """What a prediction needs; NotReady where it is not there."""
@@ -91,8 +96,7 @@ class Lifecycle:
             try:
                 self.resources = await self.open(stack)
             except (BundleError, ProvidersError, SettingsError) as error:
-                self.failure = str(error)
-                logger.error("%s", error)
+                self.fail(str(error))
                 return
             except Exception as error:
                 self.failure = repr(error)
@@ -122,7 +126,7 @@ class Lifecycle:
             jitter=random.random,
         )
         limits = MediaLimits(settings.max_duration_s, settings.max_pixels, settings.max_frames)
-        pipeline = Pipeline(batcher, decoders, limits, settings.max_windows)
+        pipeline = Pipeline(batcher, decoders, limits, settings.max_windows, self.fail)
         self.telemetry.queued_s = admission.queued_s
         self.telemetry.queue_items = lambda: batcher.queue_items
         self.telemetry.spool_bytes = lambda: admission.spool_bytes

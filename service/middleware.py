@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.context import RequestContext, new_context
 from service.errors import ClientGone, ServiceError, problem_response
 from service.telemetry import Telemetry
 
+MAX_HEADER_BYTES: Final = 65_536
 DISCARD_BYTES: Final = 1 << 20
 DISCARD_S: Final = 1.0
 
@@ -30,6 +32,9 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            await Response("The headers are too large.", 400, {"connection": "close"})(scope, receive, send)
             return
         context = new_context(scope["headers"], time.monotonic())
         scope.setdefault("state", {})["context"] = context
@@ -50,14 +55,14 @@ class RequestMiddleware:
 
     def finish(self, scope: Scope, exchange: "Exchange") -> None:
         context = exchange.context
-        took_s = time.monotonic() - context.started_s
+        took_s = (exchange.answered_s or time.monotonic()) - context.started_s
         self.telemetry.request_ended(context, exchange.status, took_s)
         quiet = context.task is None and exchange.status < 400  # probes and scrapes come every few seconds
         logger.log(
             logging.DEBUG if quiet else logging.INFO,
             "%s %s %d %s %.1f ms request=%s trace=%s",
             scope["method"],
-            scope["path"],
+            ascii(scope["path"])[1:-1],  # a decoded path may hold line ends, and so forge lines of this log
             exchange.status,
             context.code,
             1000 * took_s,
@@ -78,6 +83,8 @@ class Exchange:
         self.telemetry, self.closing = middleware.telemetry, middleware.closing
         self.unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
         self.status = 0
+        self.answered_s: float | None = None
+        """When the answer was sent; what is still read of the body afterwards is not the request's time."""
 
     async def receive(self) -> Message:
         message = await self.upstream_receive()
@@ -90,6 +97,8 @@ class Exchange:
             self.status = message["status"]
             message = {**message, "headers": [*message.get("headers", []), *self.headers()]}
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last:
+            self.answered_s = time.monotonic()
         if not (last and self.unread):
             await self.upstream_send(message)
             return

@@ -99,13 +99,13 @@ HEADERS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def form(properties: dict[str, Any], one_of: tuple[str, ...]) -> dict[str, Any]:
-    """The extra part of an operation that takes a multipart form with at least one of these files."""
+def form(properties: dict[str, Any], files: tuple[str, ...], *, choose: Literal["anyOf", "oneOf"]) -> dict[str, Any]:
+    """The extra part of an operation that takes a multipart form with at least, or with just, one of these files."""
     schema = {
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "anyOf": [{"required": [name]} for name in one_of],
+        choose: [{"required": [name]} for name in files],
     }
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
@@ -113,8 +113,8 @@ def form(properties: dict[str, Any], one_of: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-PREDICT_PAIN: Final = form(PAIN_FIELDS, ("video", "frames"))
-PREDICT_AFFECT: Final = form(AFFECT_FIELDS, ("video", "audio"))
+PREDICT_PAIN: Final = form(PAIN_FIELDS, ("video", "frames"), choose="oneOf")
+PREDICT_AFFECT: Final = form(AFFECT_FIELDS, ("video", "audio"), choose="anyOf")
 
 
 def problems(route: Route) -> dict[int | str, dict[str, Any]]:

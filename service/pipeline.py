@@ -1,7 +1,7 @@
 """A request's way: recording → windows → the graph for what each window shows → batches → answer."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from models.inputs.media import MediaError, MediaLimits
 from models.inputs.prepare import MIN_SOUND_S, Prepared, Recording, Span, SpanError, WindowInput, prepare
 from models.manifest import GraphSpec
 from models.spec import FACE, Task
-from service.batcher import Batcher, BatchInterrupted
+from service.batcher import Batcher, BatchInterrupted, BatchItemFailed
 from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
 from service.bundles import LoadedBundle
 from service.context import RequestContext
@@ -62,6 +62,8 @@ class Pipeline:
     decoders: Decoders
     limits: MediaLimits
     max_windows: int
+    device_lost: Callable[[str], None]
+    """Told why, once the device fails on what it computed before."""
 
     async def compute(
         self, question: Question, deadline_s: float, context: RequestContext
@@ -72,7 +74,7 @@ class Pipeline:
         """
         context.stage = "decode"
         prepared = await self.prepare(question, context)
-        refuse_unusable(question.task, prepared)
+        refuse_unusable(question, prepared)
         context.stage = "queue"
         try:
             return prepared, await self.run(question, prepared.windows, deadline_s, context)
@@ -122,7 +124,10 @@ class Pipeline:
             graph, runner = route
             members = [index for index, other in enumerate(routes) if other is not None and other[1] is runner]
             items = [partial(tensors, windows[index], graph.available) for index in members]
-            answer = await self.batcher.run(runner, items, deadline_s=deadline_s)
+            try:
+                answer = await self.batcher.run(runner, items, deadline_s=deadline_s)
+            except BatchItemFailed as error:
+                raise await self.blame(question.bundle, graph, deadline_s) from error
             context.add("queue", answer.queue_s)
             context.add("inference", answer.inference_s)
             context.largest_batch = max(context.largest_batch, answer.largest_batch)
@@ -130,22 +135,38 @@ class Pipeline:
                 computed[index] = Computed(windows[index], graph, output)
         return computed
 
+    async def blame(self, bundle: LoadedBundle, graph: GraphSpec, deadline_s: float) -> ServiceError:
+        """Whose fault it is that a window cannot be computed: the recording's, unless the golden input fails too."""
+        golden, _ = bundle.bundle.golden(graph)
+        runner = bundle.runners[frozenset(graph.available)]
+        items = [lambda: {modality: array[0] for modality, array in golden.items()}]
+        try:
+            await self.batcher.run(runner, items, deadline_s=deadline_s)
+        except BatchItemFailed as error:
+            self.device_lost(f"the device no longer computes: {error.__cause__}")
+            return NotReady("the device of this service has failed; send the request again")
+        return UnreadableMedia("what the recording shows cannot be computed; send another recording")
+
 
 def tensors(window: WindowInput, modalities: Sequence[str]) -> Mapping[str, NDArray[np.generic]]:
     """One window as the graph takes it."""
     return {modality: window.tensor(modality) for modality in modalities}
 
 
-def refuse_unusable(task: Task, prepared: Prepared) -> None:
+def refuse_unusable(question: Question, prepared: Prepared) -> None:
     """Raise the error that says why no window at all can be answered."""
+    task, bundle = question.task, question.bundle
     reasons = {window.reason for window in prepared.windows}
     seen = frozenset[str]().union(*(window.observed for window in prepared.windows))
     if reasons == {"undecodable"} and prepared.media.has_video:
         raise UnreadableMedia("nothing in the part that was asked for can be decoded; send the recording again")
     if task == "pain" and FACE not in seen:
         raise NoFace(no_face_detail(prepared))
-    if seen:
+    if any(bundle.runner_for(window.observed) is not None for window in prepared.windows):
         return
+    if seen:
+        used = " or ".join(" with ".join(graph.available) for graph in bundle.bundle.manifest.graphs)
+        raise NoUsableModality(f"the recording holds {' and '.join(sorted(seen))}; bundle {bundle.name} needs {used}")
     raise no_modality(prepared, reasons)
 
 

@@ -15,7 +15,7 @@ from starlette.types import Receive
 from models.inputs.prepare import Prepared, Recording
 from models.spec import Task
 from service.admission import Place
-from service.answers import Answered, build_reply, calibrate
+from service.answers import build_reply, calibrate
 from service.bundles import BundleShelf, LoadedBundle, UnknownBundle
 from service.context import RequestContext
 from service.errors import ClientGone, DeadlineExceeded, FieldError, InvalidField, MalformedRequest
@@ -59,11 +59,9 @@ class Predictor:
     def timeout_s(self, headers: Headers) -> float:
         """X-Request-Timeout, capped; the default where there is none."""
         given = headers.get("x-request-timeout")
-        if given is None:
-            return self.settings.request_timeout_s
-        asked_s = decimal(given)
+        asked_s = self.settings.request_timeout_s if given is None else decimal(given)
         if asked_s is None or asked_s <= 0:
-            raise InvalidField([FieldError("X-Request-Timeout", f"must be seconds over 0; got {given[:32]!r}")])
+            raise InvalidField([FieldError("X-Request-Timeout", f"must be seconds over 0; got {given!r:.34}")])
         return min(asked_s, self.settings.max_request_timeout_s)
 
     async def answer_in_time(self, task: Task, request: Request, deadline_s: float) -> Response:
@@ -114,9 +112,8 @@ class Predictor:
         context: RequestContext = request.state.context
         work = resources.pipeline.compute(question, deadline_s, context)
         prepared, computed = await while_connected(work, request.receive)
-        answered, body = await offload(resources.threads, partial(render, question, prepared, computed, context))
-        self.telemetry.answered(question.bundle.bundle, answered)
-        return Response(body, media_type="application/json")
+        render_it = partial(render, question, prepared, computed, context, self.telemetry)
+        return Response(await offload(resources.threads, render_it), media_type="application/json")
 
 
 def default_bundle(shelf: BundleShelf, task: Task) -> LoadedBundle:
@@ -146,13 +143,14 @@ def ask(task: Task, fields: Fields, spool: Spool, shelf: BundleShelf) -> Questio
 
 
 def render(
-    question: Question, prepared: Prepared, computed: list[Computed], context: RequestContext
-) -> tuple[list[Answered], bytes]:
-    """The answer as JSON; with thousands of windows too long a work for the event loop."""
+    question: Question, prepared: Prepared, computed: list[Computed], context: RequestContext, telemetry: Telemetry
+) -> bytes:
+    """The answer as JSON, and its windows counted; with thousands of them too long a work for the event loop."""
     answered = calibrate(question, computed)
+    telemetry.answered(question.bundle.bundle, answered)
     reply = build_reply(question, prepared, answered, context, time.monotonic() - context.started_s)
     without = None if question.frame_detail else {"windows": {"__all__": {"frames"}}}
-    return answered, reply.model_dump_json(by_alias=True, exclude=without).encode()
+    return reply.model_dump_json(by_alias=True, exclude=without).encode()
 
 
 async def covered(chunks: AsyncIterator[bytes], place: Place) -> AsyncIterator[bytes]:

@@ -45,10 +45,9 @@ class Providers:
     """Execution providers in order of preference; the first one must really run the graphs."""
 
     names: tuple[str, ...]
-    gpu_mem_limit_bytes: int | None = None
 
     @classmethod
-    def choose(cls, asked: Sequence[str] = (), *, gpu_mem_limit_bytes: int | None = None) -> Self:
+    def choose(cls, asked: Sequence[str] = ()) -> Self:
         """`asked` as it is, or ProvidersError; where nothing is asked, CUDA if a device works, else the CPU."""
         offered = onnxruntime.get_available_providers()
         if missing := [name for name in asked if name not in offered]:
@@ -56,11 +55,11 @@ class Providers:
         if CUDA in (asked or offered):
             onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed
         if asked:
-            chosen = cls(tuple(asked), gpu_mem_limit_bytes)
+            chosen = cls(tuple(asked))
             if reason := chosen.failure():
                 raise ProvidersError(f"{asked[0]} does not work here: {reason}; there are {', '.join(offered)}")
             return chosen
-        cuda = cls((CUDA, CPU), gpu_mem_limit_bytes)
+        cuda = cls((CUDA, CPU))
         return cuda if CUDA in offered and cuda.failure() is None else cls((CPU,))
 
     @property
@@ -85,8 +84,6 @@ class Providers:
     def with_options(self) -> list[tuple[str, dict[str, str]]]:
         """Names and options as onnxruntime takes them."""
         cuda = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
-        if self.gpu_mem_limit_bytes is not None:
-            cuda["gpu_mem_limit"] = str(self.gpu_mem_limit_bytes)
         return [(name, cuda if name == CUDA else {}) for name in self.names]
 
 
@@ -132,7 +129,6 @@ class GraphRunner:
         self.key = key or graph.file
         """Names the graph where time is estimated and measured."""
         self.graph = graph
-        self.provider: str = self.session.get_providers()[0]
         self.buckets = BUCKETS if providers.on_gpu else ()
         self.batch_sizes = providers.batch_sizes
         self.warm_up = WarmUp(0.0, 0.0)

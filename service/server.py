@@ -14,9 +14,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.lifecycle import Lifecycle
+from service.middleware import MAX_HEADER_BYTES
+from service.protocol import Protocol
 from service.settings import Settings
 
-MAX_HEADER_BYTES: Final = 65_536
 KEEP_ALIVE_S: Final = 75
 """Longer than the usual balancer keeps an idle connection, so that it is never the server that closes first."""
 
@@ -35,7 +36,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http="h11",
+                http=Protocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,

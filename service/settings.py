@@ -4,9 +4,9 @@ import difflib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 PREFIX: Final = "PKDOT_"
 KUBERNETES_PREFIXES: Final = ("PKDOT_SERVICE_", "PKDOT_PORT_")
@@ -41,7 +41,7 @@ class Settings(BaseModel):
     max_duration_s: Seconds = Field(default=900.0, description="Longest recording.")
     max_pixels: Positive = Field(default=4096 * 4096, description="Most pixels of a frame or picture.")
     max_frames: Positive = Field(default=36_000, description="Most frames of a video, or pictures in `frames`.")
-    max_windows: Positive = Field(default=20_000, description="Most windows of one answer; bounds a small `hop_s`.")
+    max_windows: Positive = Field(default=5_000, description="Most windows of one answer; bounds a small `hop_s`.")
 
     spool_dir: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()), description="Folder for uploads that outgrow the memory."
@@ -67,6 +67,15 @@ class Settings(BaseModel):
     drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=5.0, description="After SIGTERM: how long to go on serving while /health/ready fails."
     )
+
+    @model_validator(mode="after")
+    def the_largest_upload_fits_the_spool(self) -> Self:
+        if self.max_spool_bytes < self.max_upload_bytes:
+            raise ValueError(
+                f"PKDOT_MAX_SPOOL_BYTES ({self.max_spool_bytes}) must be at least PKDOT_MAX_UPLOAD_BYTES "
+                f"({self.max_upload_bytes})"
+            )
+        return self
 
     @field_validator("providers", mode="before")
     @classmethod
@@ -102,7 +111,9 @@ def read_settings(environment: Mapping[str, str], **overrides: Any) -> Reading:
         return Reading(Settings.model_validate(given), sorted(warnings))
     except ValidationError as error:
         first = error.errors()[0]
-        name = variable(str(first["loc"][0])) if first["loc"] else PREFIX
+        if not first["loc"]:
+            raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
+        name = variable(str(first["loc"][0]))
         if first["type"] == "missing":
             raise SettingsError(f"{name} is not set; name a folder of bundles with it, or with --bundles") from None
         raise SettingsError(f"{name}={first['input']!r} is not possible: {first['msg']}") from None
@@ -130,6 +141,7 @@ def settings_table() -> str:
     """One line a variable, with its default: the end of `pkdot serve --help`."""
     lines = []
     for name, field in Settings.model_fields.items():
-        default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
+        default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+        default = "empty" if default == () else default
         lines.append(f"  {variable(name)} ({default}): {field.description}")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """The service's metrics (one registry an app), and what it tells a load balancer about itself."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -26,10 +27,13 @@ class Rate:
         self.clock = clock
         self.decay = math.log(2) / half_life_s
         self.value, self.at_s = 0.0, clock()
+        self.lock = threading.Lock()
 
     def add(self, amount: float) -> None:
-        self.value = self.per_second() + amount * self.decay
-        self.at_s = self.clock()
+        """May be called from any thread."""
+        with self.lock:
+            self.value = self.per_second() + amount * self.decay
+            self.at_s = self.clock()
 
     def per_second(self) -> float:
         return self.value * math.exp(-self.decay * (self.clock() - self.at_s))

@@ -13,10 +13,11 @@ from typing import BinaryIO, Final, NamedTuple, overload
 
 from starlette.types import Receive
 
-from service.errors import ClientGone, SpoolFull, TooLarge, UploadTooSlow
+from service.errors import ClientGone, Overloaded, SpoolFull, TooLarge, UploadTooSlow
 from service.offload import offload
 
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 READ_AHEAD_BYTES: Final = 1 << 16
 
 
@@ -107,6 +108,8 @@ class Spool:
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise SpoolFull("the service has no room left for uploads; try again later") from error
+            if error.errno in NO_DESCRIPTOR:
+                raise Overloaded("the service has too many files and connections open; try again soon", 1) from error
             raise
 
     def write_out(self) -> None:

@@ -24,7 +24,7 @@ from models.inputs.signals import SignalError, prepare_signal, read_biosignals
 from models.spec import FACE, VOICE, InputSpec
 from training.corpora.clip import Clip, CorpusError
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Raise it whenever `models.inputs` gives other tensors for the same file."""
 
 LABORATORY_LIMITS = MediaLimits(max_duration_s=4 * 3600, max_frames=1_000_000)

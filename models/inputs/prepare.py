@@ -95,6 +95,13 @@ class StageSeconds:
     face: float = 0.0
 
 
+class _Sample(NamedTuple):
+    """A frame at one of the sampled times: its own time, and the face in it."""
+
+    time_s: float
+    seen: FaceObservation | None
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A recording, ready for the network."""
@@ -117,8 +124,8 @@ def prepare(
 ) -> Prepared:
     """Decode `recording` once and cut it into the windows that `spec` describes.
 
-    `nets` finds faces; None leaves the picture aside. `tick` is called for every decoded frame and may raise, which is
-    how a deadline or a client that went away ends the work. Raises MediaError for what cannot be read or is over a
+    `nets` finds faces; None leaves the picture aside. `tick` is called for every packet and window and may raise, which
+    is how a deadline or a client that went away ends the work. Raises MediaError for what cannot be read or is over a
     limit (more than `max_windows` is one), SpanError where `span` starts after the end.
     """
     seconds = StageSeconds()
@@ -126,7 +133,7 @@ def prepare(
     media = _media(recording, limits, tick)
     seconds.decode += time.perf_counter() - begin
     windows = _windows(media, spec, span, max_windows)
-    faces: dict[float, FaceObservation | None] = {}
+    faces: dict[float, _Sample] = {}
     if spec.face is not None and nets is not None and media.has_video:
         times = sorted({t for w in windows for t in _times(w, spec.face, spec)})
         faces = _faces(recording, times, spec.face, nets, limits, tick, seconds)
@@ -135,9 +142,14 @@ def prepare(
         begin = time.perf_counter()
         sound = _sound(recording, spec.voice, windows, limits, tick)
         seconds.decode += time.perf_counter() - begin
-    inputs = tuple(_window(w, spec, faces, sound, windows[0].start_s, media) for w in windows)
-    silent = sound is not None and is_silent(sound)
-    return Prepared(media, inputs, silent, seconds)
+    begin = time.perf_counter()
+    inputs = []
+    for window in windows:
+        tick()
+        inputs.append(_window(window, spec, faces, sound, windows[0].start_s, media))
+    seconds.decode += time.perf_counter() - begin
+    silent = sound is not None and len(sound) > 0 and is_silent(sound)
+    return Prepared(media, tuple(inputs), silent, seconds)
 
 
 def _media(recording: Recording, limits: MediaLimits, tick: Tick) -> MediaInfo:
@@ -209,11 +221,11 @@ def _faces(
     limits: MediaLimits,
     tick: Tick,
     seconds: StageSeconds,
-) -> dict[float, FaceObservation | None]:
-    """Track the largest face through the sampled frames: time asked for → observation."""
+) -> dict[float, "_Sample"]:
+    """Track the largest face through the sampled frames: time asked for → what the frame shown then holds."""
     tracker = FaceTracker(nets, size_px=spec.size_px)
-    found: dict[float, FaceObservation | None] = {}
-    last_s, seen = None, None
+    found: dict[float, _Sample] = {}
+    sample = None
     frames = _frames(recording, times, limits, tick)
     for t in times:
         begin = time.perf_counter()
@@ -221,11 +233,11 @@ def _faces(
         seconds.decode += time.perf_counter() - begin
         if frame is None:
             break
-        if frame.time_s != last_s:
+        if sample is None or frame.time_s != sample.time_s:
             begin = time.perf_counter()
-            last_s, seen = frame.time_s, tracker.step(frame.time_s, _half(frame.rgb, recording.side))
+            sample = _Sample(frame.time_s, tracker.step(frame.time_s, _half(frame.rgb, recording.side)))
             seconds.face += time.perf_counter() - begin
-        found[t] = seen
+        found[t] = sample
     return found
 
 
@@ -248,7 +260,7 @@ def _sound(
 def _window(
     window: Window,
     spec: InputSpec,
-    faces: dict[float, FaceObservation | None],
+    faces: dict[float, _Sample],
     sound: NDArray[np.float32] | None,
     origin_s: float,
     media: MediaInfo,
@@ -257,7 +269,7 @@ def _window(
     crops: tuple[NDArray[np.uint8], ...] = ()
     decoded = True
     if spec.face is not None and media.has_video:
-        sampled = [faces.get(t) for t in _times(window, spec.face, spec)]
+        sampled = [faces.get(t, _Sample(t, None)) for t in _times(window, spec.face, spec)]
         decoded = any(t in faces for t in _times(window, spec.face, spec))
         face, crops = _face_in_window(sampled, window, spec.face)
     voice, why_no_voice = _voice_in_window(window, spec, sound, origin_s)
@@ -271,17 +283,18 @@ def _window(
 
 
 def _face_in_window(
-    sampled: Sequence[FaceObservation | None], window: Window, spec: FaceSpec
+    sampled: Sequence[_Sample], window: Window, spec: FaceSpec
 ) -> tuple[FaceInWindow | None, tuple[NDArray[np.uint8], ...]]:
     """The track seen most often in the window, its gaps filled with the nearest crop in time."""
-    ids = Counter(seen.face_id for seen in sampled if seen is not None)
+    frames = dict(sampled)  # a frame that is shown at several of the sampled times counts once
+    ids = Counter(seen.face_id for seen in frames.values() if seen is not None)
     if not ids:
         return None, ()
     face_id, _ = ids.most_common(1)[0]
-    own = [seen if seen is not None and seen.face_id == face_id else None for seen in sampled]
+    own = [sample.seen if sample.seen is not None and sample.seen.face_id == face_id else None for sample in sampled]
     places = [i for i, seen in enumerate(own) if seen is not None]
-    coverage = len(places) / len(own)
     unique = tuple({seen.time_s: seen for seen in own if seen is not None}.values())
+    coverage = len(unique) / len(frames)
     middle_s = 0.5 * (window.start_s + window.end_s)
     face = FaceInWindow(
         face_id, coverage, min(unique, key=lambda o: abs(o.time_s - middle_s)), unique, static=len(unique) == 1

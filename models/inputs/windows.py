@@ -40,9 +40,12 @@ def frame_times(window: Window, frames: int, window_s: float) -> NDArray[np.floa
     """When to sample `frames` pictures, (frames,) in seconds: the middles of equal parts of a whole window.
 
     The spacing is that of a whole window also where the window is cut short, so that motion keeps its speed; times
-    past the cut repeat the last moment inside.
+    past the cut repeat the last moment inside. A window shorter than one step is divided evenly instead: else only its
+    last moment would be seen.
     """
     step_s = window_s / frames
+    if window.end_s - window.start_s < step_s:
+        step_s = (window.end_s - window.start_s) / frames
     times = window.start_s + (np.arange(frames, dtype=np.float64) + 0.5) * step_s
     last_s = max(window.start_s, window.end_s - 1e-3)
     return np.minimum(times, last_s)

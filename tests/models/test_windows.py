@@ -72,6 +72,10 @@ def test_a_cut_window_keeps_the_spacing_and_repeats_its_last_moment():
     np.testing.assert_allclose(times[2:], 2.399)
 
 
+def test_a_window_shorter_than_one_step_is_divided_evenly():
+    np.testing.assert_allclose(frame_times(Window(1.0, 1.1), 5, 2.0), [1.01, 1.03, 1.05, 1.07, 1.09])
+
+
 @given(st.floats(0, 900), st.floats(0, 10), st.integers(1, 64), SECONDS)
 def test_frame_times_rise_and_stay_inside_the_window(start_s, length_s, frames, window_s):
     window = Window(start_s, start_s + min(length_s, window_s))

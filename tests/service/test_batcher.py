@@ -611,7 +611,7 @@ def test_reports_tell_sizes_and_the_queue():
 
     runner = Doubler(key="k")
     play(scene)
-    assert [(r.runner_key, r.size, r.failed, r.queue_items) for r in reports] == [("k", 2, 0, 1), ("k", 1, 0, 0)]
+    assert [(r.runner_key, r.size, r.failed) for r in reports] == [("k", 2, 0), ("k", 1, 0)]
     assert all(report.seconds >= 0 for report in reports)
 
 
@@ -660,7 +660,9 @@ def test_whoever_comes_and_leaves_nothing_hangs_is_lost_or_stays(visitors, death
 
     async def die(after_s: float) -> None:
         await asyncio.sleep(after_s)
-        dispatcher().cancel()
+        for task in asyncio.all_tasks():  # none, for a moment, where another death has just passed
+            if task.get_name() == TASK_NAME:
+                task.cancel()
 
     async def scene() -> None:
         runners = [Hasty("a"), Hasty("b")]

@@ -1,5 +1,9 @@
 """A recording becomes windows: what each of them holds, and why some hold nothing."""
 
+import io
+import struct
+import wave
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +55,61 @@ def test_too_many_windows_and_a_start_beyond_the_end_are_refused(nets: FaceNets,
         prepare(recording, FACES, nets, limits=LIMITS, span=Span(999.0))
 
     assert refused.value.code == "too_large"
+
+
+def test_a_deadline_can_end_the_cutting_into_windows() -> None:
+    wav = io.BytesIO()
+    with wave.open(wav, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(np.random.default_rng(0).integers(-9000, 9000, 8000 * 20, np.int16).tobytes())
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    spec = InputSpec(window_s=2.0, hop_s=2.0, voice=VoiceSpec(mels=16))
+    whole = prepare(Recording(audio=wav.getvalue()), spec, None, limits=LIMITS, tick=tick)
+    few, ticks = ticks, 0
+    many = prepare(Recording(audio=wav.getvalue()), spec, None, limits=LIMITS, span=Span(hop_s=0.1), tick=tick)
+
+    assert ticks - few == len(many.windows) - len(whole.windows) > 100
+
+
+def test_sound_that_ended_before_the_part_is_not_called_silent(clips: Path, nets: FaceNets) -> None:
+    spec = FACES.model_copy(update={"voice": VoiceSpec()})
+    wav = io.BytesIO()
+    with wave.open(wav, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes(np.random.default_rng(0).integers(-9000, 9000, 16_000, np.int16).tobytes())
+    recording = Recording(video=(clips / "single_face.mp4").read_bytes(), audio=wav.getvalue())
+
+    ready = prepare(recording, spec, nets, limits=LIMITS, span=Span(start_s=1.5))
+
+    assert not ready.silent_track
+    assert all(window.observed == {"face"} for window in ready.windows)
+
+
+def test_coverage_counts_each_frame_once(clips: Path, nets: FaceNets) -> None:
+    face, nobody = (clips / "single_face.jpg").read_bytes(), _blank_png()
+
+    mostly = prepare(Recording(pictures=[face] * 4 + [nobody]), FACES, nets, limits=LIMITS).windows[0]
+    seldom = prepare(Recording(pictures=[nobody] * 3 + [face]), FACES, nets, limits=LIMITS).windows[0]
+
+    assert mostly.face is not None
+    assert mostly.face.coverage == pytest.approx(0.75)  # of the four pictures that are sampled
+    assert seldom.face is not None
+    assert seldom.face.coverage == pytest.approx(0.25)
+
+
+def _blank_png() -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = zlib.compress((b"\0" + b"\x80" * 300) * 100)
+    header = struct.pack(">IIBBBBB", 100, 100, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

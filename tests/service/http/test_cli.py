@@ -1,6 +1,7 @@
 import argparse
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_the_card_is_printed_as_it_is(pain_bundle: Path, capsys: pytest.CaptureF
 def test_serving_without_bundles_is_a_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve") == 2
     assert "--bundles" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_a_failure_in_one_sentence(
+    bundles_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        assert run("serve", "--bundles", str(bundles_folder), "--port", str(port)) == 1
+
+    assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
 
 
 def test_the_help_of_serve_has_an_example_and_every_variable(capsys: pytest.CaptureFixture[str]) -> None:

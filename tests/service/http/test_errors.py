@@ -6,16 +6,18 @@ import resource
 import struct
 import wave
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.runtime import GraphRunner
 from service.settings import Settings
 
 URL = "/predict/pain"
@@ -231,11 +233,76 @@ def test_too_little_time_is_a_504_and_everything_is_given_back(
     assert client.post(URL, files={"video": video}).status_code == 200
 
 
-def test_the_budget_of_all_uploads_is_refused_at_the_headers(make_client: Callable[..., TestClient]) -> None:
-    reply = make_client(max_spool_bytes=1000).post(URL, files={"video": b"x" * 2000})
+def test_a_long_number_is_refused_at_once(client: TestClient) -> None:
+    # a pattern that tries every way to split the digits would be at it for minutes
+    reply = client.post(URL, headers={"X-Request-Timeout": "1" * 60_000 + "x"}, files={"video": b"x"})
 
-    assert outcome(reply) == (503, "overloaded")
-    assert 1 <= int(reply.headers["retry-after"]) <= 60
+    assert bad_fields(reply) == ["X-Request-Timeout"]
+
+
+def test_headers_over_64_kb_get_a_bare_400(client: TestClient) -> None:
+    reply = client.get("/health/live", headers={"X-Long": "x" * 70_000})
+
+    assert (reply.status_code, reply.headers["connection"]) == (400, "close")
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "pkdot.requests"):
+        client.get("/x%0aPOST%20/predict/pain%20200")
+
+    assert caplog.messages[-1].startswith("GET /x\\nPOST /predict/pain 200 404 not_found")
+
+
+def test_a_modality_that_no_graph_takes_is_422(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+    shelf = client.app.state.lifecycle.resources.shelf  # type: ignore[attr-defined]
+    affect = shelf.find("valence-arousal")
+    manifest = affect.bundle.manifest
+    alone = manifest.model_copy(update={"graphs": tuple(g for g in manifest.graphs if g.available == ("face",))})
+    object.__setattr__(affect.bundle, "manifest", alone)
+
+    reply = client.post(BOTH, files={"audio": sound(2, level=9000)})
+
+    assert outcome(reply) == (422, "no_usable_modality")
+    assert "the recording holds voice; bundle affect-test needs face" in reply.json()["detail"]
+
+
+def test_a_lost_device_is_503_and_the_end_of_this_replica(
+    make_client: Callable[..., TestClient], face_clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client()
+
+    def lost(*_: object) -> NoReturn:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(GraphRunner, "run_checked", lost)
+
+    assert outcome(client.post(URL, files={"video": face_clip})) == (503, "not_ready")
+    assert client.get("/health/ready").json() == {"status": "failed"}
+    assert client.get("/health/live").status_code == 503
+
+
+def test_what_only_one_recording_does_to_a_graph_is_its_own_422(
+    make_client: Callable[..., TestClient], face_clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client()
+    golden = [array for _, array in _golden_faces(client)]
+    whole = GraphRunner.run_checked
+
+    def picky(runner: GraphRunner, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        if not any(np.array_equal(inputs["face"][0], known) for known in golden):
+            raise RuntimeError("an input that this graph cannot take")
+        return np.asarray(whole(runner, inputs))
+
+    monkeypatch.setattr(GraphRunner, "run_checked", picky)
+
+    assert outcome(client.post(URL, files={"video": face_clip})) == (422, "unreadable_media")
+    assert client.get("/health/ready").status_code == 200
+
+
+def _golden_faces(client: TestClient) -> list[tuple[str, np.ndarray]]:
+    bundle = client.app.state.lifecycle.resources.shelf.find("pain").bundle  # type: ignore[attr-defined]
+    return [("face", array) for array in bundle.golden(bundle.manifest.graphs[0])[0]["face"]]
 
 
 def test_bundles_that_cannot_serve_are_not_ready(tmp_path: Path) -> None:

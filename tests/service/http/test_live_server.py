@@ -139,6 +139,34 @@ def test_a_full_house_is_refused_at_the_headers_until_a_place_is_free(
     assert httpx2.post(url, files=picture).status_code == 200
 
 
+def test_the_budget_of_all_uploads_is_refused_at_the_headers(
+    make_server: Callable[..., LiveServer], eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    live = make_server(max_upload_bytes=3000, max_spool_bytes=3000)
+    with connected(live.port) as first, connected(live.port) as second:
+        first.sendall(HEAD % (2000, b"") + PART)
+        eventually(lambda: at_work(live) == 1)
+        second.sendall(HEAD % (2000, b"Expect: 100-continue\r\n"))
+        status, headers, body = read_reply(second)
+
+    assert (status, json.loads(body)["code"]) == (503, "overloaded")
+    assert 1 <= int(headers["retry-after"]) <= 60
+
+
+def test_headers_that_do_not_come_close_the_connection(
+    make_server: Callable[..., LiveServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.protocol.HEADERS_WITHIN_S", 0.3)
+    live = make_server()
+    with connected(live.port) as silent, connected(live.port) as half, connected(live.port) as whole:
+        half.sendall(b"GET /health/live HTTP/1.1\r\nHost: t")
+        whole.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert read_reply(whole)[0] == 200
+        assert (silent.recv(1), half.recv(1)) == (b"", b"")
+        whole.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert read_reply(whole)[0] == 200
+
+
 @pytest.mark.parametrize("stage", ["upload", "decode"])
 def test_a_client_that_leaves_frees_its_place_and_is_counted(
     make_server: Callable[..., LiveServer],

@@ -25,7 +25,7 @@ START = 32.0
 """Epsilon starts at the largest cost divided by this."""
 COOLING = 4.0
 """Epsilon is divided by this from one level to the next."""
-SWEEPS = 6
+SWEEPS = 12
 """Scaling sweeps at one level: each costs two matrix-vector products, a Newton step a factorisation."""
 LOOSE = 0.01
 """The residual that is good enough to cool further: Newton converges from there."""

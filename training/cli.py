@@ -19,6 +19,7 @@ from training.face_nets.fetch import FaceNetsMissingError
 from training.loop import TrainingError
 from training.losses.sinkhorn import NotConverged
 from training.replacing import FolderInUseError
+from training.stages.methods import BASIC, METHODS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], object]
@@ -59,6 +60,10 @@ def add_commands(commands: Commands) -> None:
     compare.add_argument("configs", metavar="CONFIG.yaml", type=Path, nargs="+")
     compare.add_argument("--set", metavar="a.b=c", action="append", default=[], dest="overrides")
     compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder; finished rows in it are kept")
+    compare.add_argument(
+        "--methods", metavar="NAME", nargs="+", choices=[*METHODS, "all"], default=list(BASIC),
+        help=f"rows beside the teacher: all, or some of {'; '.join(METHODS)} (default: {'; '.join(BASIC)})",
+    )  # fmt: skip
     compare.add_argument("--seeds", type=_count, default=3, help="how many, counted from 0 (default 3)")
 
 
@@ -190,9 +195,10 @@ def _compare(arguments: argparse.Namespace) -> object:
     names = [config.name for config in configs]
     if doubled := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"two recipes are named {doubled[0]}; give one of them another `name`")
+    methods = list(METHODS) if "all" in arguments.methods else arguments.methods
     tables, everything = [], {}
     for config in configs:
-        results = compare(config, arguments.out / config.name, range(arguments.seeds))
+        results = compare(config, arguments.out / config.name, range(arguments.seeds), methods)
         tables.append(markdown(config, results))
         everything[config.name] = {str(seed): rows for seed, rows in results.items()}
     return everything if arguments.json else "\n".join(tables)

@@ -1,4 +1,4 @@
-"""The table of methods over seeds: teacher, student without privileged, hallucination only, PKDOT.
+"""The table of methods over seeds, the teacher first.
 
 All rows of a seed share data, split, encoders and their weights, initial fusion, epochs and selection rule.
 """
@@ -13,8 +13,8 @@ from training.config import RunConfig
 from training.run import label, load_student, shared_stages, student_stages
 from training.run_folder import RunFolder
 from training.stages.evaluate import evaluate
+from training.stages.methods import METHODS
 from training.stages.prepare import prepare_setting
-from training.stages.student import METHODS
 
 HEADLINE = {
     "pain": ("accuracy", "accuracy_lowest_highest"),
@@ -24,20 +24,22 @@ HEADLINE = {
 Scores = dict[str, dict[str, float]]
 
 
-def compare(config: RunConfig, path: Path, seeds: Sequence[int]) -> dict[int, Scores]:
+def compare(config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[str]) -> dict[int, Scores]:
     """Scores by seed and row; what an earlier call finished is read, not computed again. Writes CSV and Markdown."""
-    results = {seed: _one_seed(config.model_copy(update={"seed": seed}), path / f"seed-{seed}") for seed in seeds}
+    results = {
+        seed: _one_seed(config.model_copy(update={"seed": seed}), path / f"seed-{seed}", methods) for seed in seeds
+    }
     write_csv(results, path / "table.csv")
     (path / "table.md").write_text(markdown(config, results), encoding="utf-8")
     return results
 
 
-def _one_seed(config: RunConfig, path: Path) -> Scores:
+def _one_seed(config: RunConfig, path: Path, methods: Sequence[str]) -> Scores:
     folder = RunFolder(path)
     folder.begin(config, resume=True)
     done: Scores = folder.metrics().get("rows", {})
     wanted = [("teacher", config.modalities)] + [
-        (method, available) for available in config.students if config.missing(available) for method in METHODS
+        (method, available) for available in config.students if config.missing(available) for method in methods
     ]
     rows = [_row(method, available) for method, available in wanted]
     if set(rows) <= set(done):
@@ -52,7 +54,8 @@ def _one_seed(config: RunConfig, path: Path) -> Scores:
         else:
             name = f"{method.replace(' ', '-')}-{label(available)}"
             student_stages(setting, folder, encoders, teacher, available, METHODS[method], name)
-            done[row] = evaluate(setting, load_student(setting, folder, available, name), available)
+            student = load_student(setting, folder, available, name, hallucinates=METHODS[method].hallucinates)
+            done[row] = evaluate(setting, student, available)
         folder.add_metrics("rows", done)
     return {row: done[row] for row in rows}
 

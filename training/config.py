@@ -64,6 +64,10 @@ class StudentConfig(StageConfig):
     tnet_weight: Weight = 0.5
     ot_weight: Weight = 0.6
     """Lambda in the paper."""
+    gradient_ratio: Weight = 0.3
+    """Balanced rows of the table: how large a term's gradient at z is, in units of the task's, when stage 3 begins."""
+    temperature: Annotated[float, Field(gt=0)] = 3.0
+    """Of logits distillation."""
     k: Annotated[int, Field(gt=0)] = 15
     """Anchors of each row; at most `batch`."""
     anchors: Literal["farthest", "nearest", "shared"] = "farthest"

@@ -16,8 +16,8 @@ from training.config import load_config
 from training.corpora.clip import Clip
 from training.run import evaluate_run, export_run, label, shared_stages, student_stages
 from training.run_folder import RunFolder
+from training.stages.methods import METHODS
 from training.stages.prepare import prepare_setting
-from training.stages.student import METHODS
 
 RECIPES = {"pain": "synthetic-pain.yaml", "valence-arousal": "synthetic-valence-arousal.yaml"}
 

@@ -4,6 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from models.bundle import Bundle
 from models.nets.student import Student
 from models.nets.teacher import Teacher
@@ -14,9 +16,10 @@ from training.stages.diagnostics import structure_diagnostics
 from training.stages.encoders import train_encoder
 from training.stages.evaluate import calibrate, evaluate
 from training.stages.export import export_bundle
+from training.stages.methods import METHODS, Method, TeacherName
 from training.stages.prepare import prepare_setting
 from training.stages.setting import Setting
-from training.stages.student import METHODS, Method, train_student
+from training.stages.student import Shuffled, Teachers, train_student
 from training.stages.teacher import train_teacher
 from training.stages.tnet import hallucination_r2, train_tnets
 
@@ -45,7 +48,7 @@ def shared_stages(setting: Setting, folder: RunFolder) -> tuple[Encoders, Teache
     encoders = {modality: _encoder(setting, folder, modality) for modality in setting.config.modalities}
     if folder.load("teacher") is not None:
         return encoders, load_teacher(setting, folder)
-    teacher, report = train_teacher(setting, encoders)
+    teacher, report = train_teacher(setting, encoders, setting.config.modalities)
     folder.finish("teacher", teacher.state_dict(), asdict(report))
     return encoders, teacher
 
@@ -71,17 +74,55 @@ def student_stages(
     """Stages 2 and 3 for one set of available modalities; the result is checkpoint `name`."""
     if not setting.config.missing(available) or folder.load(name) is not None:
         return  # with everything there the teacher itself is the student
-    tnet = f"tnet-{label(available)}"
-    tnets = folder.load(tnet)
-    if tnets is None:
+    tnets = _tnets(setting, folder, encoders, teacher, available) if method.trained_tnet else {}
+    teachers = Teachers(teacher, _source(setting, folder, encoders, teacher, available, method.teacher))
+    student, report, weights = train_student(setting, available, encoders, tnets, teachers, method)
+    metrics = asdict(report) | {"weights": weights}
+    if method.trained_tnet:
+        metrics["r2_selection_people"] = hallucination_r2(setting, student, teacher, setting.select)
+    if "OT" in method.terms:
+        metrics["structure"] = structure_diagnostics(setting, student, teacher, ot_weight=weights["OT"])
+    folder.finish(name, student.state_dict(), metrics)
+
+
+def _tnets(
+    setting: Setting, folder: RunFolder, encoders: Encoders, teacher: Teacher, available: tuple[str, ...]
+) -> dict[str, Any]:
+    """Stage 2, which all students of one set share."""
+    name = f"tnet-{label(available)}"
+    weights: dict[str, Any] | None = folder.load(name)
+    if weights is None:
         hallucinating, report = train_tnets(setting, available, encoders, teacher)
-        tnets = hallucinating.tnets.state_dict()
+        weights = hallucinating.tnets.state_dict()
         r2 = hallucination_r2(setting, hallucinating, teacher, setting.select)
-        folder.finish(tnet, tnets, {**asdict(report), "r2_selection_people": r2})
-    student, report = train_student(setting, available, encoders, tnets, teacher, method)
-    r2 = hallucination_r2(setting, student, teacher, setting.select) if method.trained_tnet else {}
-    structure = structure_diagnostics(setting, student, teacher) if method.ot_loss else {}
-    folder.finish(name, student.state_dict(), {**asdict(report), "r2_selection_people": r2, "structure": structure})
+        folder.finish(name, weights, {**asdict(report), "r2_selection_people": r2})
+    return weights
+
+
+def _source(
+    setting: Setting,
+    folder: RunFolder,
+    encoders: Encoders,
+    teacher: Teacher,
+    available: tuple[str, ...],
+    which: TeacherName,
+) -> nn.Module:
+    """The teacher that a method's terms see."""
+    if which == "joint":
+        return teacher
+    if which == "shuffled":
+        return Shuffled(teacher)
+    if which == "untrained":
+        return setting.new_teacher(setting.config.modalities)
+    modalities = available if which == "prevalent" else setting.config.missing(available)
+    control, name = setting.new_teacher(modalities), f"teacher-{label(modalities)}"
+    weights = folder.load(name)
+    if weights is None:
+        control, report = train_teacher(setting, encoders, modalities)
+        folder.finish(name, control.state_dict(), asdict(report))
+    else:
+        control.load_state_dict(weights)
+    return control
 
 
 def load_teacher(setting: Setting, folder: RunFolder) -> Teacher:
@@ -91,9 +132,11 @@ def load_teacher(setting: Setting, folder: RunFolder) -> Teacher:
     return teacher.eval()
 
 
-def load_student(setting: Setting, folder: RunFolder, available: tuple[str, ...], name: str) -> Student:
+def load_student(
+    setting: Setting, folder: RunFolder, available: tuple[str, ...], name: str, *, hallucinates: bool = True
+) -> Student:
     """The student of checkpoint `name`; where nothing is missing, one with the teacher's weights."""
-    student = setting.new_student(available)
+    student = setting.new_student(available, hallucinates=hallucinates)
     student.load_state_dict(folder.require(name if setting.config.missing(available) else "teacher"))
     return student.eval()
 

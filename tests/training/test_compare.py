@@ -7,6 +7,7 @@ from typing import NoReturn
 import pytest
 
 from training.compare import compare, markdown
+from training.stages.methods import BASIC, METHODS
 from training.stages.setting import Setting
 
 
@@ -25,9 +26,9 @@ def test_the_table_has_every_row_for_every_seed_and_is_not_computed_twice(
         raise AssertionError("a finished table was prepared again")
 
     monkeypatch.setattr("training.compare.prepare_setting", prepare)
-    first = compare(toy.config, tmp_path, [0, 1])
+    first = compare(toy.config, tmp_path, [0, 1], BASIC)
     monkeypatch.setattr("training.compare.prepare_setting", refuse)
-    second = compare(toy.config, tmp_path, [0, 1])
+    second = compare(toy.config, tmp_path, [0, 1], BASIC)
 
     rows = ["teacher (face+eda)", "student without privileged (face)", "hallucination only (face)", "PKDOT (face)"]
     assert list(first[0]) == list(second[1]) == rows
@@ -46,3 +47,23 @@ def test_the_table_gives_mean_and_standard_deviation_over_seeds(toy_setting: Cal
     }
 
     assert "| PKDOT (face) | 0.300 ± 0.141 | 0.500 ± 0.000 |" in markdown(config, scores)
+
+
+def test_every_row_trains_and_each_control_has_a_teacher_of_its_own(
+    toy_setting: Callable[[str], Setting], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    toy = toy_setting("pain")
+    quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
+    values = toy.config.model_dump() | quick | {"student": {"epochs": 1, "batch": 8, "k": 4}}
+    config = type(toy.config).model_validate(values)
+    monkeypatch.setattr(
+        "training.compare.prepare_setting",
+        lambda config, scratch: scratch.mkdir(parents=True) or Setting(**{**vars(toy), "config": config}),
+    )
+
+    (rows,) = compare(config, tmp_path, [0], list(METHODS)).values()
+
+    assert list(rows) == ["teacher (face+eda)", *(f"{method} (face)" for method in METHODS)]
+    assert all(scores["clips"] == len(toy.test) for scores in rows.values())
+    made = {file.stem for file in (tmp_path / "seed-0").glob("teacher*.pt")}
+    assert made == {"teacher", "teacher-face", "teacher-eda"}

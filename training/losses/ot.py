@@ -43,12 +43,18 @@ def structural_ot(
     0.0
     """
     check_embeddings(student, teacher)
-    s_teacher = similarity(teacher.detach())  # (B, B)
+    s_teacher = similarity(teacher.detach())
+    rows = profiles(similarity(student), s_teacher, k=k, anchors=anchors, normalise=normalise)
+    return sinkhorn_divergence(*rows, blur=blur)
+
+
+def profiles(
+    s_student: Tensor, s_teacher: Tensor, *, k: int, anchors: Anchors, normalise: bool
+) -> tuple[Tensor, Tensor]:
+    """The two clouds that are compared, student's and teacher's (B, k), of their similarities (B, B)."""
     columns = anchor_columns(s_teacher, k, anchors)  # (B, k)
     scale = k**-0.5 if normalise else 1.0
-    rows_student = anchor_rows(similarity(student), columns) * scale  # (B, k)
-    rows_teacher = anchor_rows(s_teacher, columns) * scale  # (B, k)
-    return sinkhorn_divergence(rows_student, rows_teacher, blur=blur)
+    return anchor_rows(s_student, columns) * scale, anchor_rows(s_teacher, columns) * scale
 
 
 def check_embeddings(student: Tensor, teacher: Tensor) -> None:

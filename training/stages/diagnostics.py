@@ -5,25 +5,22 @@ about a sample; a transport that ignores which sample is which compares the clou
 tiny beside the task's changes nothing.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-import torch
-from torch import Tensor
 
 from models.nets.student import Student
-from models.nets.teacher import Teacher
+from models.nets.teacher import Forward, Teacher
 from models.outputs import corn_probabilities
-from training.data import Batch, WindowSet, deal_batches
-from training.losses.ot import anchor_columns, anchor_rows, similarity, structural_ot
+from training.data import Batch, WindowSet
+from training.losses.ot import profiles, similarity
 from training.losses.sinkhorn import coupling
 from training.losses.task import ccc, task_loss
 from training.stages.setting import Setting, run_over
+from training.stages.terms import TERMS, gradient_at_z, seen_by
 
-BATCHES = 4
 
-
-def structure_diagnostics(setting: Setting, student: Student, teacher: Teacher) -> dict[str, float]:
+def structure_diagnostics(
+    setting: Setting, student: Student, teacher: Teacher, *, ot_weight: float
+) -> dict[str, float]:
     """Means over some batches of training people, in evaluation mode.
 
     `teacher_train`, `teacher_selection`: accuracy, or mean CCC, over windows. `coupling_same_sample` (chance is 1 / B)
@@ -32,11 +29,9 @@ def structure_diagnostics(setting: Setting, student: Student, teacher: Teacher) 
     """
     modalities = setting.config.modalities
     train, select = setting.train.with_all(modalities), setting.select.with_all(modalities)
-    dealt = deal_batches(train.person, setting.config.student.batch, np.random.default_rng(setting.config.seed))
-    batches = [train.batch(index).to(setting.device) for index, _ in zip(dealt, range(BATCHES), strict=False)]
     student.eval()
     teacher.eval()
-    found = [_of_batch(setting, student, teacher, batch) for batch in batches]
+    found = [_of_batch(setting, student, teacher, batch, ot_weight) for batch in setting.some_batches()]
     means = {name: float(np.mean([values[name] for values in found])) for name in found[0]}
     return means | {
         "teacher_train": _window_score(setting, teacher, train),
@@ -44,40 +39,23 @@ def structure_diagnostics(setting: Setting, student: Student, teacher: Teacher) 
     }
 
 
-def _of_batch(setting: Setting, student: Student, teacher: Teacher, batch: Batch) -> dict[str, float]:
+def _of_batch(setting: Setting, student: Student, teacher: Teacher, batch: Batch, ot_weight: float) -> dict[str, float]:
     config = setting.config.student
-    with torch.no_grad():
-        z_teacher = teacher(batch.tensors).z
-        z = student(batch.tensors).z
-    k = min(config.k, len(z))
-    s_teacher = similarity(z_teacher)  # (B, B)
-    columns = anchor_columns(s_teacher, k, config.anchors)  # (B, k)
-    scale = k**-0.5 if config.normalise else 1.0
-    rows, rows_teacher = (anchor_rows(s, columns) * scale for s in (similarity(z), s_teacher))
-    plan = coupling(rows, rows_teacher, blur=config.blur)  # (B, B)
-    task = _gradient(z, lambda at: task_loss(student.head(at), batch.targets))
-    ot = _gradient(
-        z,
-        lambda at: structural_ot(
-            at, z_teacher, k=k, anchors=config.anchors, blur=config.blur, normalise=config.normalise
-        ),
-    )
+    own, seen = seen_by(student, batch), seen_by(teacher, batch)
+    s_teacher = similarity(seen.z)  # (B, B)
+    rows = profiles(similarity(own.z), s_teacher, k=config.k, anchors=config.anchors, normalise=config.normalise)
+    plan = coupling(*rows, blur=config.blur)  # (B, B)
+    task = gradient_at_z(own.z, lambda z: task_loss(student.head(z), batch.targets))
+    ot = gradient_at_z(own.z, lambda z: TERMS["OT"](Forward(own.features, z, own.output), seen, batch.targets, config))
     found = {
         "coupling_same_sample": float(plan.diagonal().sum()),
-        "anchor_spread": float(anchor_rows(s_teacher, columns).std()),
+        "anchor_spread": float(rows[1].std()),
         "similarity_spread": float(s_teacher.std()),
-        "gradient_ratio": config.ot_weight * ot / max(task, 1e-12),
+        "gradient_ratio": ot_weight * ot / max(task, 1e-12),
     }
     if setting.config.task == "pain":
         found["coupling_same_level"] = float(plan[batch.targets[:, None] == batch.targets[None, :]].sum())
     return found
-
-
-def _gradient(z: Tensor, loss: Callable[[Tensor], Tensor]) -> float:
-    """The norm of the loss's gradient at z (B, D)."""
-    z = z.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(loss(z), z)
-    return float(gradient.norm())
 
 
 def _window_score(setting: Setting, teacher: Teacher, windows: WindowSet) -> float:

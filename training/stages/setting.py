@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,11 +14,12 @@ from training.augment import augment_frames
 from training.config import RunConfig
 from training.corpora.clip import Corpus
 from training.corpora.splits import Split
-from training.data import Batch, WindowSet
+from training.data import Batch, WindowSet, deal_batches
 from training.losses.task import task_loss
 from training.windows import FrameLabels
 
 EVALUATION_BATCH = 64
+MEASURED_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,18 @@ class Setting:
         net = Teacher(modalities, c.inputs, c.network, task=c.task, levels=len(self.corpus.levels))
         return net.to(self.device)
 
-    def new_student(self, available: tuple[str, ...]) -> Student:
+    def new_student(self, available: tuple[str, ...], *, hallucinates: bool = True) -> Student:
         """Weights from the run's seed: every method starts from the same ones."""
         torch.manual_seed(self.config.seed)
-        c = self.config
-        net = Student(available, c.missing(available), c.inputs, c.network, task=c.task, levels=len(self.corpus.levels))
+        c, missing = self.config, self.config.missing(available) if hallucinates else ()
+        net = Student(available, missing, c.inputs, c.network, task=c.task, levels=len(self.corpus.levels))
         return net.to(self.device)
+
+    def some_batches(self) -> list[Batch]:
+        """The first batches of training people, not augmented: for what is measured and not trained."""
+        train = self.train.with_all(self.config.modalities)
+        dealt = deal_batches(train.person, self.config.student.batch, np.random.default_rng(self.config.seed))
+        return [train.batch(index).to(self.device) for index, _ in zip(dealt, range(MEASURED_BATCHES), strict=False)]
 
     def augmented(self, batch: Batch, noise: torch.Generator) -> Batch:
         """The batch on the run's device, its faces varied."""

@@ -12,11 +12,16 @@ from training.losses.task import task_loss
 from training.stages.setting import Setting, selection_loss
 
 
-def train_teacher(setting: Setting, encoders: dict[str, dict[str, Any]]) -> tuple[Teacher, FitReport]:
-    """A trained teacher whose encoders started from stage 0."""
+def train_teacher(
+    setting: Setting, encoders: dict[str, dict[str, Any]], modalities: tuple[str, ...]
+) -> tuple[Teacher, FitReport]:
+    """A trained teacher that sees `modalities`; its encoders started from stage 0.
+
+    One that sees fewer than all is a control, and learns from the same windows as the others.
+    """
     config = setting.config
-    teacher = setting.new_teacher(config.modalities)
-    for name in config.modalities:
+    teacher = setting.new_teacher(modalities)
+    for name in modalities:
         teacher.encoders[name].load_state_dict(encoders[name])
     train, select = setting.train.with_all(config.modalities), setting.select.with_all(config.modalities)
 
@@ -32,7 +37,7 @@ def train_teacher(setting: Setting, encoders: dict[str, dict[str, Any]]) -> tupl
         train,
         config.teacher,
         seed=config.seed,
-        label="teacher",
-        state_file=setting.scratch / "teacher.state",
+        label=f"teacher: {'+'.join(modalities)}",
+        state_file=setting.scratch / f"teacher-{'+'.join(modalities)}.state",
     )
     return teacher, report

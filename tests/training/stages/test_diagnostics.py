@@ -16,7 +16,7 @@ def test_a_student_that_is_its_teacher_sends_each_sample_to_itself(toy_setting: 
     teacher, student = setting.new_teacher(("face", "eda")), setting.new_student(("face",))
     student.forward = teacher.forward  # type: ignore[method-assign]
 
-    found = structure_diagnostics(setting, student, teacher)
+    found = structure_diagnostics(setting, student, teacher, ot_weight=0.6)
 
     assert found["coupling_same_sample"] == pytest.approx(1.0, abs=0.05)
     assert found["coupling_same_level"] >= found["coupling_same_sample"] - 1e-9
@@ -26,11 +26,11 @@ def test_a_student_that_is_its_teacher_sends_each_sample_to_itself(toy_setting: 
 def test_a_collapsed_teacher_is_seen(toy_setting: Callable[[str], Setting]) -> None:
     setting = toy_setting("valence-arousal")
     teacher, student = setting.new_teacher(("face", "voice")), setting.new_student(("face",))
-    free = structure_diagnostics(setting, student, teacher)
+    free = structure_diagnostics(setting, student, teacher, ot_weight=0.6)
     for parameter in teacher.fusion.parameters():
         torch.nn.init.zeros_(parameter)
 
-    collapsed = structure_diagnostics(setting, student, teacher)
+    collapsed = structure_diagnostics(setting, student, teacher, ot_weight=0.6)
 
     assert collapsed["anchor_spread"] < 1e-6 < free["anchor_spread"]
     assert collapsed["coupling_same_sample"] == pytest.approx(1 / setting.config.student.batch, rel=0.2)

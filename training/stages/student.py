@@ -102,15 +102,15 @@ def student_loss(
     """The weighted sum for one batch; teachers give numbers, and no gradient reaches them."""
     out = student(batch.tensors)
     loss = task_loss(out.output, batch.targets)
-    if method.trained_tnet:
-        seen = seen_by(teachers.joint, batch)
+    seen = seen_by(teachers.joint, batch) if method.trained_tnet else None
+    if seen is not None:
         errors = [
             mean_squared(out.features[name], seen.features[name], student.tnet(name).spread)
             for name in student.hallucinated
         ]
         loss = loss + config.tnet_weight * torch.stack(errors).mean()
     if weights:
-        source = seen_by(teachers.source, batch)
+        source = seen if seen is not None and teachers.source is teachers.joint else seen_by(teachers.source, batch)
         for name, weight in weights.items():
             loss = loss + weight * TERMS[name](out, source, batch.targets, config)
     return loss

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from training.checkpoint import load_weights, save_weights
 from training.config import StageConfig
 from training.data import Batch, WindowSet, deal_batches
-from training.run_folder import load_weights
 
 Step = Callable[[Batch, torch.Generator], Tensor]
 Score = Callable[[], float]
@@ -128,9 +128,7 @@ def _save(
         "report": vars(report),
         "best": best,
     }
-    part = file.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(file)
+    save_weights(file, state)
 
 
 def _restore(

@@ -46,11 +46,20 @@ def label(available: tuple[str, ...]) -> str:
 def shared_stages(setting: Setting, folder: RunFolder) -> tuple[Encoders, Teacher]:
     """Stages 0 and 1, which all students of a run share."""
     encoders = {modality: _encoder(setting, folder, modality) for modality in setting.config.modalities}
-    if folder.load("teacher") is not None:
-        return encoders, load_teacher(setting, folder)
-    teacher, report = train_teacher(setting, encoders, setting.config.modalities)
-    folder.finish("teacher", teacher.state_dict(), asdict(report))
-    return encoders, teacher
+    return encoders, _teacher(setting, folder, encoders, setting.config.modalities, "teacher")
+
+
+def _teacher(
+    setting: Setting, folder: RunFolder, encoders: Encoders, modalities: tuple[str, ...], name: str
+) -> Teacher:
+    weights = folder.load(name)
+    if weights is None:
+        teacher, report = train_teacher(setting, encoders, modalities)
+        folder.finish(name, teacher.state_dict(), asdict(report))
+        return teacher
+    teacher = setting.new_teacher(modalities)
+    teacher.load_state_dict(weights)
+    return teacher.eval()
 
 
 def _encoder(setting: Setting, folder: RunFolder, modality: str) -> dict[str, Any]:
@@ -115,14 +124,7 @@ def _source(
     if which == "untrained":
         return setting.new_teacher(setting.config.modalities)
     modalities = available if which == "prevalent" else setting.config.missing(available)
-    control, name = setting.new_teacher(modalities), f"teacher-{label(modalities)}"
-    weights = folder.load(name)
-    if weights is None:
-        control, report = train_teacher(setting, encoders, modalities)
-        folder.finish(name, control.state_dict(), asdict(report))
-    else:
-        control.load_state_dict(weights)
-    return control
+    return _teacher(setting, folder, encoders, modalities, f"teacher-{label(modalities)}")
 
 
 def load_teacher(setting: Setting, folder: RunFolder) -> Teacher:

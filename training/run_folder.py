@@ -6,10 +6,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from pydantic import ValidationError
 
+from training.checkpoint import load_weights, save_weights
 from training.config import ConfigError, RunConfig
 
 VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
@@ -68,9 +68,7 @@ class RunFolder:
     def finish(self, stage: str, weights: Any, metrics: Any) -> None:
         """Keep what a stage made. The checkpoint comes last, since it is what tells that the stage is done."""
         self.add_metrics(stage, metrics)
-        part = self.path / f"{stage}.part"
-        torch.save(weights, part)
-        part.replace(self.path / f"{stage}.pt")
+        save_weights(self.path / f"{stage}.pt", weights)
 
     def metrics(self) -> dict[str, Any]:
         """What `add_metrics` wrote; ConfigError where it is damaged."""
@@ -87,13 +85,3 @@ class RunFolder:
         part = self.path / f"{name}.part"
         part.write_text(text, encoding="utf-8")
         part.replace(self.path / name)
-
-
-def load_weights(file: Path, *, weights_only: bool = True) -> Any:
-    """What torch.save wrote, on the CPU; ConfigError, which names the file, where it is damaged."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=weights_only)
-    except OSError:
-        raise
-    except Exception:  # damaged bytes make an unpickler raise anything
-        raise ConfigError(f"{file} is damaged; remove it and go on with --resume") from None

@@ -269,8 +269,9 @@ def _window(
     crops: tuple[NDArray[np.uint8], ...] = ()
     decoded = True
     if spec.face is not None and media.has_video:
-        sampled = [faces.get(t, _Sample(t, None)) for t in _times(window, spec.face, spec)]
-        decoded = any(t in faces for t in _times(window, spec.face, spec))
+        times = _times(window, spec.face, spec)
+        sampled = [faces.get(t, _Sample(t, None)) for t in times]
+        decoded = any(t in faces for t in times)
         face, crops = _face_in_window(sampled, window, spec.face)
     voice, why_no_voice = _voice_in_window(window, spec, sound, origin_s)
     reason: Reason | None = None

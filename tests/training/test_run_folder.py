@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from training.checkpoint import load_weights
 from training.config import ConfigError
-from training.run_folder import RunFolder, load_weights
+from training.run_folder import RunFolder
 
 JUNK = [b"", b"not a checkpoint", b"PK\x03\x04 cut", b"\x80\x02."]
 

@@ -6,14 +6,10 @@ a privileged signal.
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from models.nets.physio import SignalEncoder
-from training.data import Batch
-from training.loop import FitReport, fit
-from training.losses.task import task_loss
-from training.stages.setting import Setting, selection_loss
+from training.loop import FitReport
+from training.stages.setting import Setting
+from training.stages.task import fit_to_task
 
 
 def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitReport]:
@@ -23,20 +19,13 @@ def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitR
     encoder = net.encoders[modality]
     if isinstance(encoder, SignalEncoder):
         encoder.standardise(train.tensors[modality])
-
-    def step(batch: Batch, noise: torch.Generator) -> Tensor:
-        batch = setting.augmented(batch, noise)
-        return task_loss(net(batch.tensors).output, batch.targets)
-
-    report = fit(
+    report = fit_to_task(
+        setting,
         net,
-        net.parameters(),
-        step,
-        lambda: selection_loss(net, select, setting.device),
         train,
+        select,
         setting.config.encoders,
-        seed=setting.config.seed,
         label=f"encoder: {modality}",
-        state_file=setting.scratch / f"encoder-{modality}.state",
+        state_name=f"encoder-{modality}",
     )
     return encoder.state_dict(), report

@@ -2,14 +2,10 @@
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from models.nets.teacher import Teacher
-from training.data import Batch
-from training.loop import FitReport, fit
-from training.losses.task import task_loss
-from training.stages.setting import Setting, selection_loss
+from training.loop import FitReport
+from training.stages.setting import Setting
+from training.stages.task import fit_to_task
 
 
 def train_teacher(
@@ -24,20 +20,13 @@ def train_teacher(
     for name in modalities:
         teacher.encoders[name].load_state_dict(encoders[name])
     train, select = setting.train.with_all(config.modalities), setting.select.with_all(config.modalities)
-
-    def step(batch: Batch, noise: torch.Generator) -> Tensor:
-        batch = setting.augmented(batch, noise)
-        return task_loss(teacher(batch.tensors).output, batch.targets)
-
-    report = fit(
+    report = fit_to_task(
+        setting,
         teacher,
-        teacher.parameters(),
-        step,
-        lambda: selection_loss(teacher, select, setting.device),
         train,
+        select,
         config.teacher,
-        seed=config.seed,
         label=f"teacher: {'+'.join(modalities)}",
-        state_file=setting.scratch / f"teacher-{'+'.join(modalities)}.state",
+        state_name=f"teacher-{'+'.join(modalities)}",
     )
     return teacher, report

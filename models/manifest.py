@@ -1,12 +1,13 @@
 """The bundle's manifest: everything a service must know about a student, in one validated file."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from models.spec import InputSpec, Modality, Spec, Task
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")
@@ -15,16 +16,32 @@ RelativePath = Annotated[
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Coverage(Spec):
+    """How often one output's sets or intervals held the truth on the test people, as shares of each person's windows."""
+
+    mean: Annotated[float, Field(ge=0, le=1)]
+    """Over people."""
+    tenth_percentile: Annotated[float, Field(ge=0, le=1)]
+    """A tenth of the people were covered less often."""
+    width: float
+    """Mean size of the sets, or width of the intervals in units of the output."""
+    people: Annotated[int, Field(ge=1)]
+
+
 class Calibration(Spec):
-    """Split-conformal quantiles of one graph, fitted on people whom nothing else has seen."""
+    """Conformal quantiles of one graph for a new person, fitted on people whom nothing else has seen."""
 
     confidence_level: Annotated[float, Field(gt=0, lt=1)] = 0.9
     quantiles: dict[str, float | None]
-    """Per output (`pain`, or `valence` and `arousal`) the quantile of its score; None where none is valid."""
+    """Per output (`output_names`) the quantile of its score; None where none is valid."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Logits are divided by it before they become probabilities; fitted on the selection people."""
     people: Annotated[int, Field(ge=0)]
     windows: Annotated[int, Field(ge=0)]
     reason: str | None = None
-    """Why a quantile is None, in a sentence for the card."""
+    """Why a quantile is None, or only a heuristic, in a sentence for the card."""
+    coverage: dict[str, Coverage] = {}
+    """By output; empty where it was not measured."""
 
 
 class GraphSpec(Spec):
@@ -36,7 +53,11 @@ class GraphSpec(Spec):
     inputs: dict[Modality, str]
     """Modality to graph input; each input is (batch, *InputSpec.shape)."""
     output: str
-    """pain: CORN logits (batch, levels - 1); valence-arousal: (batch, 2) in [-1, 1], valence first."""
+    """pain: CORN logits (batch, levels - 1); valence-arousal: (batch, 2) in [-1, 1], valence first; classification:
+    logits (batch, levels); regression: (batch, values)."""
+    uncertainty: dict[Modality, str] = {}
+    """Hallucinated modality to graph output (batch,): the logarithm of the squared error that the T-Net expects of
+    itself, in units of the training variance; 0 is a guess no better than the mean."""
     golden: RelativePath
     """npz: one array per modality, and `output`, as torch computed it before export."""
     golden_tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
@@ -76,7 +97,9 @@ class Manifest(Spec):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     task: Task
     levels: tuple[str, ...] = ()
-    """Pain's levels in rising order; empty for valence-arousal."""
+    """Pain's levels in rising order, or classification's classes; empty for the others."""
+    values: tuple[str, ...] = ()
+    """The names of regression's outputs; empty for the others."""
     prevalent: tuple[Modality, ...]
     privileged: tuple[Modality, ...]
     inputs: InputSpec
@@ -88,17 +111,25 @@ class Manifest(Spec):
 
     @model_validator(mode="after")
     def parts_fit_together(self) -> Self:
-        if (self.task == "pain") != (len(self.levels) >= 2):
-            raise ValueError("pain needs at least two levels, valence-arousal has none")
+        if (self.task in ("pain", "classification")) != (len(self.levels) >= 2):
+            raise ValueError(
+                f"{self.task} has {len(self.levels)} levels: pain and classification need two, others none"
+            )
+        if (self.task == "regression") != bool(self.values):
+            raise ValueError(
+                f"{self.task} has {len(self.values)} values: only regression names its values, at least one"
+            )
         sets = [frozenset(graph.available) for graph in self.graphs]
         if len(set(sets)) != len(sets):
             raise ValueError("two graphs serve the same set of available modalities")
-        outputs = {"pain"} if self.task == "pain" else {"valence", "arousal"}
+        outputs = set(output_names(self.task, self.values))
         for graph in self.graphs:
             for modality in graph.available:
                 self.require_input(modality)
             if set(graph.calibration.quantiles) != outputs:
                 raise ValueError(f"graph {graph.file}: calibration must name exactly {sorted(outputs)}")
+            if not set(graph.uncertainty) <= set(graph.hallucinated):
+                raise ValueError(f"graph {graph.file}: uncertainty of what it does not hallucinate")
         named = {name for graph in self.graphs for name in (graph.file, graph.golden)}
         named |= set(self.face.model_dump().values()) if self.face else set()
         if missing := sorted(named - set(self.files)):
@@ -116,6 +147,13 @@ class Manifest(Spec):
         """The graph that uses most of what is available; None if none can be fed. Ties: the manifest's order."""
         usable = [graph for graph in self.graphs if set(graph.available) <= available]
         return max(usable, key=lambda graph: len(graph.available), default=None)
+
+
+def output_names(task: Task, values: Sequence[str]) -> tuple[str, ...]:
+    """What a calibration has a quantile for."""
+    if task == "regression":
+        return tuple(values)
+    return {"pain": ("pain",), "classification": ("class",), "valence-arousal": ("valence", "arousal")}[task]
 
 
 SchemaSupport = Literal["whole", "known part", "newer", "older"]

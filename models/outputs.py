@@ -1,9 +1,10 @@
 """From a graph's output to an answer: probabilities, conformal sets and intervals. Numpy, applied by both sides.
 
-Axes: N windows, K levels.
+Axes: N windows, K levels or classes, C outputs.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from numpy.typing import NDArray
 from models.manifest import Calibration
 
 Floats = NDArray[np.float64]
+Answer = TypeVar("Answer")
+
+Range = tuple[float, float]
+AFFECT_RANGE: Final[Range] = (-1.0, 1.0)
+ANY_RANGE: Final[Range] = (-np.inf, np.inf)
 
 
 class PainAnswer(NamedTuple):
@@ -22,15 +28,23 @@ class PainAnswer(NamedTuple):
     conformal_set: list[str] | None
 
 
+class ClassAnswer(NamedTuple):
+    """One window's class: the likeliest, all probabilities, and the conformal set in the order of the classes."""
+
+    label: str
+    probabilities: dict[str, float]
+    conformal_set: list[str] | None
+
+
 class ValueAnswer(NamedTuple):
-    """One window's valence or arousal in [-1, 1] with its conformal interval."""
+    """One window's value of one output with its conformal interval; both in [-1, 1] for valence and arousal."""
 
     value: float
-    interval: tuple[float, float] | None
+    interval: Range | None
 
 
-def corn_probabilities(logits: NDArray[np.generic]) -> Floats:
-    """Level probabilities (N, K) of CORN's conditional logits (N, K - 1).
+def corn_probabilities(logits: NDArray[np.generic], temperature: float = 1.0) -> Floats:
+    """Level probabilities (N, K) of CORN's conditional logits (N, K - 1), divided by `temperature` first.
 
     Logit j is that of P(y > j | y > j - 1), so P(y > j) is a running product
     (Shi, Cao & Raschka, arXiv 2111.08851, eq. 5).
@@ -38,7 +52,7 @@ def corn_probabilities(logits: NDArray[np.generic]) -> Floats:
     >>> corn_probabilities(np.array([[0.0, 0.0]])).tolist()
     [[0.5, 0.25, 0.25]]
     """
-    halves = 0.5 * np.asarray(logits, np.float64)
+    halves = 0.5 * np.asarray(logits, np.float64) / temperature
     conditional = 0.5 * (1.0 + np.tanh(halves))  # (N, K-1), a sigmoid that cannot overflow
     above = np.cumprod(conditional, axis=1)  # (N, K-1): P(y > j)
     edges = np.concatenate([np.ones((len(above), 1)), above, np.zeros((len(above), 1))], axis=1)
@@ -46,9 +60,21 @@ def corn_probabilities(logits: NDArray[np.generic]) -> Floats:
     return probabilities
 
 
-def pain_scores(probabilities: Floats, levels: NDArray[np.integer]) -> Floats:
-    """Conformity scores (N,): 1 - the probability of the true level (Sadinle, Lei & Wasserman, arXiv 1609.00451)."""
-    scores: Floats = 1.0 - probabilities[np.arange(len(levels)), levels]
+def softmax_probabilities(logits: NDArray[np.generic], temperature: float = 1.0) -> Floats:
+    """Class probabilities (N, K) of finite logits (N, K), divided by `temperature` first.
+
+    >>> softmax_probabilities(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
+    z = np.asarray(logits, np.float64)
+    powers = np.exp((z - z.max(axis=1, keepdims=True)) / temperature)  # (N, K), at most 1: cannot overflow
+    probabilities: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def label_scores(probabilities: Floats, labels: NDArray[np.integer]) -> Floats:
+    """Conformity scores (N,): 1 - the probability of the true label (Sadinle, Lei & Wasserman, arXiv 1609.00451)."""
+    scores: Floats = 1.0 - probabilities[np.arange(len(labels)), labels]
     return scores
 
 
@@ -57,14 +83,20 @@ def value_scores(values: Floats, truth: Floats) -> Floats:
     return np.abs(values - truth)
 
 
-def conformal_quantile(scores: Floats, confidence_level: float) -> float | None:
-    """The ceil((n + 1)·level)-th smallest score; None if n scores are too few for the level.
+def conformal_sets(probabilities: Floats, quantile: float) -> NDArray[np.bool_]:
+    """Which labels belong to each window's set, (N, K): those whose score is within the quantile, and the likeliest.
 
-    >>> conformal_quantile(np.arange(1.0, 10.0), 0.9), conformal_quantile(np.arange(8.0), 0.9)
-    (9.0, None)
+    The likeliest always belongs to it: an empty set would tell a reader nothing.
     """
-    rank = int(np.ceil((len(scores) + 1) * confidence_level - 1e-9))
-    return float(np.sort(scores)[rank - 1]) if 0 < rank <= len(scores) else None
+    likeliest = np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+    sets: NDArray[np.bool_] = (1.0 - probabilities <= quantile) | likeliest
+    return sets
+
+
+def conformal_intervals(values: Floats, quantile: float, value_range: Range = ANY_RANGE) -> Floats:
+    """Low and high, (N,) to (N, 2): the value, cut to its range, with the quantile on both sides, cut again."""
+    middle = np.clip(values, *value_range)
+    return np.clip(np.stack([middle - quantile, middle + quantile], axis=1), *value_range)
 
 
 def answer_pain(
@@ -72,35 +104,68 @@ def answer_pain(
 ) -> list[PainAnswer | None]:
     """One answer per row of `logits` (N, K - 1); None where the output is not finite."""
     quantile = calibration.quantiles["pain"]
-    return [
-        _pain(probabilities, levels, quantile) if np.isfinite(row).all() else None
-        for row, probabilities in zip(np.asarray(logits, np.float64), corn_probabilities(logits), strict=True)
-    ]
+
+    def answer(row: Floats) -> PainAnswer:
+        probabilities = corn_probabilities(row[None], calibration.temperature)
+        level, named, chosen = _labels(probabilities, levels, quantile)
+        return PainAnswer(level, float(probabilities[0] @ np.arange(len(levels))), named, chosen)
+
+    return _where_finite(logits, answer)
+
+
+def answer_classification(
+    logits: NDArray[np.generic], classes: tuple[str, ...], calibration: Calibration
+) -> list[ClassAnswer | None]:
+    """One answer per row of `logits` (N, K); None where the output is not finite."""
+    quantile = calibration.quantiles["class"]
+
+    def answer(row: Floats) -> ClassAnswer:
+        return ClassAnswer(*_labels(softmax_probabilities(row[None], calibration.temperature), classes, quantile))
+
+    return _where_finite(logits, answer)
 
 
 def answer_affect(
     values: NDArray[np.generic], calibration: Calibration
 ) -> list[tuple[ValueAnswer, ValueAnswer] | None]:
-    """(valence, arousal) per row of `values` (N, 2); None where the output is not finite."""
-    low_high = calibration.quantiles["valence"], calibration.quantiles["arousal"]
-    return [
-        (_value(row[0], low_high[0]), _value(row[1], low_high[1])) if np.isfinite(row).all() else None
-        for row in np.asarray(values, np.float64)
-    ]
+    """(valence, arousal) per row of `values` (N, 2), cut to [-1, 1]; None where the output is not finite."""
+    valence, arousal = calibration.quantiles["valence"], calibration.quantiles["arousal"]
+
+    def answer(row: Floats) -> tuple[ValueAnswer, ValueAnswer]:
+        return _value(row[0], valence, AFFECT_RANGE), _value(row[1], arousal, AFFECT_RANGE)
+
+    return _where_finite(values, answer)
 
 
-def _pain(probabilities: Floats, levels: tuple[str, ...], quantile: float | None) -> PainAnswer:
-    best = int(probabilities.argmax())
+def answer_regression(
+    values: NDArray[np.generic], names: tuple[str, ...], calibration: Calibration
+) -> list[dict[str, ValueAnswer] | None]:
+    """Each output's answer by name per row of `values` (N, C), of any range; None where the output is not finite."""
+
+    def answer(row: Floats) -> dict[str, ValueAnswer]:
+        return {n: _value(x, calibration.quantiles[n], ANY_RANGE) for n, x in zip(names, row, strict=True)}
+
+    return _where_finite(values, answer)
+
+
+def _where_finite(output: NDArray[np.generic], answer: Callable[[Floats], Answer]) -> list[Answer | None]:
+    return [answer(row) if np.isfinite(row).all() else None for row in np.asarray(output, np.float64)]
+
+
+def _labels(
+    probabilities: Floats, labels: tuple[str, ...], quantile: float | None
+) -> tuple[str, dict[str, float], list[str] | None]:
+    """The likeliest label, all probabilities by name, and the conformal set, of one window (1, K)."""
+    named = dict(zip(labels, (float(p) for p in probabilities[0]), strict=True))
     chosen = None
     if quantile is not None:
-        # the likeliest level always belongs to the set: an empty set would tell a reader nothing
-        chosen = [level for i, level in enumerate(levels) if i == best or 1.0 - probabilities[i] <= quantile]
-    named = dict(zip(levels, (float(p) for p in probabilities), strict=True))
-    return PainAnswer(levels[best], float(probabilities @ np.arange(len(levels))), named, chosen)
+        chosen = [labels[i] for i in np.flatnonzero(conformal_sets(probabilities, quantile)[0])]
+    return labels[int(probabilities[0].argmax())], named, chosen
 
 
-def _value(value: float, quantile: float | None) -> ValueAnswer:
-    clipped = float(np.clip(value, -1.0, 1.0))
+def _value(value: float, quantile: float | None, value_range: Range) -> ValueAnswer:
+    cut = float(np.clip(value, *value_range))
     if quantile is None:
-        return ValueAnswer(clipped, None)
-    return ValueAnswer(clipped, (max(-1.0, clipped - quantile), min(1.0, clipped + quantile)))
+        return ValueAnswer(cut, None)
+    low, high = conformal_intervals(np.array([value]), quantile, value_range)[0]
+    return ValueAnswer(cut, (float(low), float(high)))

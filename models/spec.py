@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 FACE: Final = "face"
 VOICE: Final = "voice"
 
-Task = Literal["pain", "valence-arousal"]
+Task = Literal["pain", "valence-arousal", "classification", "regression"]
+"""Ordered levels, two values in [-1, 1], classes without an order, values of any range. The last two are tasks of
+feature corpora."""
 Side = Literal["left", "right"]
 """A half of the displayed picture."""
 Modality = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
@@ -61,6 +63,13 @@ class SignalSpec(Spec):
         return round(window_s * self.rate_hz)
 
 
+class FeatureSpec(Spec):
+    """Features that somebody has computed already: float32 of `shape`, NaN where a value is missing."""
+
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=2)]
+    """(features,), or (steps, features) for a sequence."""
+
+
 class InputSpec(Spec):
     """How a recording becomes windows, and each window tensors."""
 
@@ -69,9 +78,13 @@ class InputSpec(Spec):
     face: FaceSpec | None = None
     voice: VoiceSpec | None = None
     signals: dict[Modality, SignalSpec] = {}
+    features: dict[Modality, FeatureSpec] = {}
+    """What stands here is taken from the corpus as it is, whatever the modality is called."""
 
     def shape(self, modality: str) -> tuple[int, ...]:
         """The shape of one window's tensor of `modality`, without the batch axis; KeyError if it is not fed."""
+        if modality in self.features:
+            return self.features[modality].shape
         if modality == FACE and self.face is not None:
             return (self.face.frames, self.face.size_px, self.face.size_px, 3)
         if modality == VOICE and self.voice is not None:
@@ -81,4 +94,4 @@ class InputSpec(Spec):
 
     def dtype(self, modality: str) -> Literal["uint8", "float32"]:
         """Frames stay uint8 until the device; everything else is float32."""
-        return "uint8" if modality == FACE else "float32"
+        return "uint8" if modality == FACE and FACE not in self.features else "float32"

@@ -5,28 +5,32 @@ from torch import Tensor, nn
 from models.spec import Task
 
 
-class OrdinalHead(nn.Module):
-    """z (B, D) to CORN's conditional logits (B, K - 1) (Shi, Cao & Raschka, arXiv 2111.08851)."""
+class LinearHead(nn.Module):
+    """z (B, D) to (B, outputs) without bounds.
 
-    def __init__(self, dim: int, levels: int) -> None:
+    Pain: CORN's conditional logits, one less than levels (Shi, Cao & Raschka, arXiv 2111.08851). Classification: the
+    classes' logits. Regression: the values.
+    """
+
+    def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
-        self.logits = nn.Linear(dim, levels - 1)
+        self.logits = nn.Linear(dim, outputs)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.logits(z)  # type: ignore[no-any-return]  # (B, K-1)
+        return self.logits(z)  # type: ignore[no-any-return]  # (B, outputs)
 
 
 class BoundedHead(nn.Module):
-    """z (B, D) to (valence, arousal) in [-1, 1] (B, 2)."""
+    """z (B, D) to values in [-1, 1] (B, outputs): valence and arousal."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
-        self.values = nn.Linear(dim, 2)
+        self.values = nn.Linear(dim, outputs)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.values(z).tanh()  # type: ignore[no-any-return]  # (B, 2)
+        return self.values(z).tanh()  # type: ignore[no-any-return]  # (B, outputs)
 
 
-def build_head(task: Task, *, dim: int, levels: int) -> nn.Module:
-    """The head of `task`; `levels` counts pain's levels and is not used for valence-arousal."""
-    return OrdinalHead(dim, levels) if task == "pain" else BoundedHead(dim)
+def build_head(task: Task, *, dim: int, outputs: int) -> nn.Module:
+    """The head of `task`; `outputs` is its width: levels - 1 (pain), classes, 2 (valence-arousal), or values."""
+    return BoundedHead(dim, outputs) if task == "valence-arousal" else LinearHead(dim, outputs)

@@ -4,8 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from models.nets.encoder_spec import EncoderSpec
 from models.nets.fusion import FusionName
-from models.spec import Spec
+from models.nets.tnet import TNetName
+from models.spec import Modality, Spec
 
 
 class NetworkSpec(Spec):
@@ -15,3 +17,10 @@ class NetworkSpec(Spec):
     steps: Annotated[int, Field(ge=1, le=64)] = 5
     """Time steps of a window after the encoders."""
     fusion: FusionName = "transformer"
+    tnet: TNetName = "bottleneck"
+    encoders: dict[Modality, EncoderSpec] = Field(default_factory=dict)
+    """What is not named here has the small encoder."""
+
+    def encoder(self, modality: str) -> EncoderSpec:
+        """The settings of one modality's encoder."""
+        return self.encoders.get(modality, EncoderSpec())

@@ -17,7 +17,10 @@ from models.spec import InputSpec, Task
 
 
 class Student(nn.Module):
-    """{available modality: tensor} to `Forward`; the fusion sees available and hallucinated modalities alike."""
+    """{available modality: tensor} to `Forward`; the fusion sees available and hallucinated modalities alike.
+
+    `outputs` is the head's width, see `models.nets.heads.build_head`.
+    """
 
     def __init__(
         self,
@@ -27,18 +30,26 @@ class Student(nn.Module):
         network: NetworkSpec,
         *,
         task: Task,
-        levels: int,
+        outputs: int,
     ) -> None:
         super().__init__()
         self.available, self.hallucinated = tuple(available), tuple(hallucinated)
         self.encoders = nn.ModuleDict(
-            {name: build_encoder(name, inputs, dim=network.dim, steps=network.steps) for name in self.available}
+            {
+                name: build_encoder(name, inputs, network.encoder(name), dim=network.dim, steps=network.steps)
+                for name in self.available
+            }
         )
-        self.tnets = nn.ModuleDict({name: TNet(self.available, dim=network.dim) for name in self.hallucinated})
+        self.tnets = nn.ModuleDict(
+            {
+                name: TNet(self.available, dim=network.dim, steps=network.steps, body=network.tnet)
+                for name in self.hallucinated
+            }
+        )
         self.fusion = build_fusion(
             network.fusion, self.available + self.hallucinated, dim=network.dim, steps=network.steps
         )
-        self.head = build_head(task, dim=network.dim, levels=levels)
+        self.head = build_head(task, dim=network.dim, outputs=outputs)
 
     def tnet(self, name: str) -> TNet:
         """The T-Net that hallucinates modality `name`."""
@@ -52,6 +63,8 @@ class Student(nn.Module):
 
     def forward(self, tensors: Mapping[str, Tensor]) -> Forward:
         features = self.encode(tensors)
-        features |= {name: self.tnets[name](features) for name in self.hallucinated}
+        made = {name: self.tnet(name).predict(features) for name in self.hallucinated}
+        features |= {name: hallucination.features for name, hallucination in made.items()}
         z = self.fusion(features)
-        return Forward(features, z, self.head(z))
+        log_variance = {name: hallucination.log_variance for name, hallucination in made.items()}
+        return Forward(features, z, self.head(z), log_variance)

@@ -20,22 +20,30 @@ class Forward(NamedTuple):
     z: Tensor
     """(B, D)"""
     output: Tensor
-    """pain: CORN logits (B, K - 1); valence-arousal: (B, 2)."""
+    """pain: CORN logits (B, K - 1); classification: logits (B, K); valence-arousal: (B, 2); regression: (B, C)."""
+    log_variance: Mapping[str, Tensor] = {}
+    """Hallucinated modality to (B,): how wrong its T-Net expects to be, see `models.nets.tnet.Hallucination`."""
 
 
 class Teacher(nn.Module):
-    """{modality: tensor} to `Forward`, for all of `modalities`. Also every bound that hallucinates nothing."""
+    """{modality: tensor} to `Forward`, for all of `modalities`. Also every bound that hallucinates nothing.
+
+    `outputs` is the head's width, see `models.nets.heads.build_head`.
+    """
 
     def __init__(
-        self, modalities: Sequence[str], inputs: InputSpec, network: NetworkSpec, *, task: Task, levels: int
+        self, modalities: Sequence[str], inputs: InputSpec, network: NetworkSpec, *, task: Task, outputs: int
     ) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
         self.encoders = nn.ModuleDict(
-            {name: build_encoder(name, inputs, dim=network.dim, steps=network.steps) for name in self.modalities}
+            {
+                name: build_encoder(name, inputs, network.encoder(name), dim=network.dim, steps=network.steps)
+                for name in self.modalities
+            }
         )
         self.fusion = build_fusion(network.fusion, self.modalities, dim=network.dim, steps=network.steps)
-        self.head = build_head(task, dim=network.dim, levels=levels)
+        self.head = build_head(task, dim=network.dim, outputs=outputs)
 
     def forward(self, tensors: Mapping[str, Tensor]) -> Forward:
         features = {name: self.encoders[name](tensors[name]) for name in self.modalities}

@@ -11,10 +11,14 @@ from hypothesis.extra.numpy import arrays
 from models.manifest import Calibration
 from models.outputs import (
     answer_affect,
+    answer_classification,
     answer_pain,
-    conformal_quantile,
+    answer_regression,
+    conformal_intervals,
+    conformal_sets,
     corn_probabilities,
-    pain_scores,
+    label_scores,
+    softmax_probabilities,
     value_scores,
 )
 
@@ -40,6 +44,31 @@ def test_corn_gives_probabilities_for_any_finite_logits(logits):
     assert probabilities.shape == (len(logits), logits.shape[1] + 1)
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-9)
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(2, 6)), elements=st.floats(-1e300, 1e300)),
+    st.floats(0.05, 20.0),
+)
+def test_softmax_gives_probabilities_for_any_finite_logits(logits, temperature):
+    probabilities = softmax_probabilities(logits, temperature)
+
+    assert probabilities.shape == logits.shape
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-9)
+
+
+def test_softmax_by_hand():
+    logits = np.array([[math.log(1), math.log(2), math.log(5)]], np.float32)
+
+    np.testing.assert_allclose(softmax_probabilities(logits), [[1 / 8, 2 / 8, 5 / 8]], rtol=1e-6)
+
+
+def test_a_temperature_divides_the_logits():
+    logits = np.array([[1.0, -3.0, 0.5]])
+
+    np.testing.assert_allclose(softmax_probabilities(logits, 2.0), softmax_probabilities(logits / 2), rtol=1e-12)
+    np.testing.assert_allclose(corn_probabilities(logits, 0.5), corn_probabilities(logits * 2), rtol=1e-12)
 
 
 def test_pain_names_the_likeliest_level_and_the_mean_index():
@@ -73,9 +102,11 @@ def test_an_output_that_is_not_finite_gives_no_answer_and_spares_its_neighbours(
     values = np.array([[0.1, 0.2], [broken, 0.0], [0.0, broken]], np.float32)
 
     pain = answer_pain(logits, LEVELS, WITHOUT)
+    classes = answer_classification(logits, ("no", "yes"), calibrated(**{"class": 0.5}))
     affect = answer_affect(values, calibrated(valence=0.1, arousal=0.1))
 
     assert [answer is None for answer in pain] == [False, True, True]
+    assert [answer is None for answer in classes] == [False, True, True]
     assert [answer is None for answer in affect] == [False, True, True]
 
 
@@ -91,6 +122,39 @@ def test_intervals_lie_around_the_value_and_inside_the_range():
     assert answers[1][0].interval == pytest.approx((0.7, 1.0))
 
 
+def test_a_class_is_named_with_its_probabilities_and_set():
+    logits = np.log(np.array([[0.2, 0.7, 0.1]]))
+
+    (answer,) = answer_classification(logits, ("calm", "angry", "sad"), calibrated(**{"class": 0.8}))
+
+    assert answer is not None
+    assert answer.label == "angry"
+    assert answer.probabilities == pytest.approx({"calm": 0.2, "angry": 0.7, "sad": 0.1})
+    assert answer.conformal_set == ["calm", "angry"]
+
+
+def test_answers_use_the_calibrations_temperature():
+    # logits for 0.8 and 0.2 are halved: 0.8 becomes 1 / (1 + 1/2) = 2/3
+    warm = Calibration(quantiles={"class": None, "pain": None}, temperature=2.0, people=0, windows=0, reason="Few.")
+
+    (of_class,) = answer_classification(np.log(np.array([[0.2, 0.8]])), ("a", "b"), warm)
+    (of_pain,) = answer_pain(np.array([[math.log(0.8 / 0.2)]]), ("BL1", "PA4"), warm)
+
+    assert of_class is not None
+    assert of_pain is not None
+    assert of_class.probabilities["b"] == pytest.approx(2 / 3)
+    assert of_pain.probabilities["PA4"] == pytest.approx(2 / 3)
+    assert of_class.conformal_set is None
+
+
+def test_values_of_a_regression_keep_their_range():
+    calibration = Calibration(quantiles={"pulse": 5.0, "score": None}, people=20, windows=99)
+
+    answers = answer_regression(np.array([[72.0, -3.5], [np.nan, 1.0]], np.float32), ("pulse", "score"), calibration)
+
+    assert answers == [{"pulse": (72.0, (67.0, 77.0)), "score": (-3.5, None)}, None]
+
+
 def test_without_a_quantile_there_is_a_value_and_no_interval():
     calibration = Calibration(quantiles={"valence": None, "arousal": 0.2}, people=3, windows=9, reason="Few people.")
 
@@ -100,20 +164,18 @@ def test_without_a_quantile_there_is_a_value_and_no_interval():
     assert (answer[0].interval, answer[1].interval) == (None, pytest.approx((0.3, 0.7)))
 
 
-@given(st.integers(1, 200), st.sampled_from([0.5, 0.8, 0.9, 0.95]), st.integers(0, 2**32 - 1))
-def test_the_quantile_covers_a_new_score_as_often_as_promised(n, level, seed):
-    # exchangeability: a new score is equally likely to fall into each of the n + 1 gaps
-    scores = np.random.default_rng(seed).permutation(np.arange(float(n)))
-
-    quantile = conformal_quantile(scores, level)
-
-    gaps_below = n + 1 if quantile is None else int((scores <= quantile).sum())
-    assert gaps_below / (n + 1) >= level - 1e-9
-    assert (gaps_below - 1) / (n + 1) < level
-
-
-def test_scores_are_one_minus_the_true_levels_probability_and_the_absolute_error():
+def test_scores_are_one_minus_the_true_labels_probability_and_the_absolute_error():
     probabilities = np.array([[0.2, 0.8], [0.7, 0.3]])
 
-    np.testing.assert_allclose(pain_scores(probabilities, np.array([1, 1])), [0.2, 0.7])
+    np.testing.assert_allclose(label_scores(probabilities, np.array([1, 1])), [0.2, 0.7])
     np.testing.assert_allclose(value_scores(np.array([0.5, -0.5]), np.array([0.25, 0.5])), [0.25, 1.0])
+
+
+def test_sets_and_intervals_of_many_windows_are_those_of_the_answers():
+    probabilities = np.array([[0.2, 0.7, 0.1], [0.4, 0.3, 0.3]])
+
+    assert conformal_sets(probabilities, 0.75).tolist() == [[False, True, False], [True, True, True]]
+    assert conformal_intervals(np.array([0.5, -3.0]), 0.7, (-1.0, 1.0)).tolist() == pytest.approx(
+        np.array([[-0.2, 1.0], [-1.0, -0.3]])
+    )
+    assert conformal_intervals(np.array([30.0]), 2.0).tolist() == [[28.0, 32.0]]

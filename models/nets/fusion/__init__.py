@@ -6,13 +6,19 @@ from typing import Literal
 from torch import nn
 
 from models.nets.fusion.concat import ConcatFusion
+from models.nets.fusion.jca import JointCrossAttentionFusion
+from models.nets.fusion.lfan import LeaderFollowerFusion
 from models.nets.fusion.transformer import TransformerFusion
 
-FusionName = Literal["transformer", "concat"]
+FusionName = Literal["transformer", "concat", "jca", "lfan"]
 
 
 def build_fusion(name: FusionName, modalities: Sequence[str], *, dim: int, steps: int) -> nn.Module:
     """The fusion network called `name` for `modalities`, in their order."""
     if name == "transformer":
         return TransformerFusion(modalities, dim=dim, steps=steps)
+    if name == "jca":
+        return JointCrossAttentionFusion(modalities, dim=dim, steps=steps)
+    if name == "lfan":
+        return LeaderFollowerFusion(modalities, dim=dim)
     return ConcatFusion(modalities, dim=dim)

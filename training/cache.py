@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.inputs.face_nets import FaceNets, load_face_nets
-from models.inputs.media import MediaError, MediaLimits, frame_times
-from models.inputs.prepare import Recording, prepare
+from models.inputs.media import MediaError, MediaLimits
+from models.inputs.prepare import Recording, WindowInput, prepare
 from models.inputs.signals import SignalError, prepare_signal, read_biosignals
+from models.inputs.windows import plan_windows
 from models.spec import FACE, VOICE, InputSpec
+from training.corpora.aligned_pictures import aligned_faces, clip_frame_times, picture_rate_hz, read_pictures
 from training.corpora.clip import Clip, CorpusError
 
 PREPARE_VERSION = 2
@@ -35,10 +37,10 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 def prepared_windows(
     clips: Sequence[Clip], spec: InputSpec, face_nets: Path, *, workers: int, folder: Path, label: str
-) -> list[dict[str, NDArray[np.generic]]]:
-    """Each clip's windows as arrays, from the cache where they are there, else prepared now with a progress bar.
+) -> list[Path]:
+    """Each clip's windows as an npz file, from the cache where it is there, else prepared now with a progress bar.
 
-    Per clip: `spans_s` (W, 2), `frame_times_s` (n,), and for each modality its tensor (W, ...) and
+    In a file: `spans_s` (W, 2), `frame_times_s` (n,), and for each modality its tensor (W, ...) and
     `<modality>_observed` (W,) bool. Raises CorpusError, which names the clip, for a file that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,12 +58,7 @@ def prepared_windows(
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    return [_read(file) for file in files]
-
-
-def _read(file: Path) -> dict[str, NDArray[np.generic]]:
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    return files
 
 
 def _key(clip: Clip, spec: InputSpec, face_nets: Path) -> str:
@@ -71,6 +68,11 @@ def _key(clip: Clip, spec: InputSpec, face_nets: Path) -> str:
         if file is not None:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
+    if clip.pictures is not None:
+        # without a video, the name tells the rate, and the labels how long the recording is
+        digest.update(repr((picture_rate_hz(clip), None if clip.labels is None else len(clip.labels))).encode())
+        for number, file in sorted(read_pictures(clip.pictures).files.items()):
+            digest.update(f"{number} {file.stat().st_size}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:32]
 
 
@@ -83,7 +85,8 @@ def _face_nets(folder: Path) -> FaceNets:
 def _prepare_into(job: tuple[Clip, InputSpec, Path, Path]) -> None:
     clip, spec, face_nets, file = job
     try:
-        arrays = prepare_clip(clip, spec, _face_nets(face_nets) if spec.face is not None else None)
+        looks = spec.face is not None and clip.pictures is None
+        arrays = prepare_clip(clip, spec, _face_nets(face_nets) if looks else None)
     except (MediaError, SignalError) as error:
         raise CorpusError(f"clip {clip.id} cannot be prepared: {error}") from error
     part = file.with_suffix(f".{os.getpid()}.part")
@@ -94,27 +97,38 @@ def _prepare_into(job: tuple[Clip, InputSpec, Path, Path]) -> None:
 
 def prepare_clip(clip: Clip, spec: InputSpec, nets: FaceNets | None) -> dict[str, NDArray[np.generic]]:
     """One clip's windows; `prepared_windows` describes the arrays. Raises CorpusError or MediaError for a bad file."""
-    if clip.video is None:
-        raise CorpusError(f"clip {clip.id} has no video")
-    with clip.video.open("rb") as video:
-        ready = prepare(Recording(video=video, side=clip.side), spec, nets, limits=LABORATORY_LIMITS)
-        times = frame_times(video, LABORATORY_LIMITS)
+    times = clip_frame_times(clip, LABORATORY_LIMITS)
+    windows = _windows(clip, spec, nets, len(times))
     arrays: dict[str, NDArray[np.generic]] = {
-        "spans_s": np.array([w.window for w in ready.windows], np.float64),
+        "spans_s": np.array([w.window for w in windows], np.float64),
         "frame_times_s": times,
     }
     for modality in (FACE, VOICE):
         if (spec.face if modality == FACE else spec.voice) is None:
             continue
         empty = np.zeros(spec.shape(modality), spec.dtype(modality))
-        observed = [modality in w.observed for w in ready.windows]
+        observed = [modality in w.observed for w in windows]
         arrays[modality] = np.stack(
-            [w.tensor(modality) if o else empty for w, o in zip(ready.windows, observed, strict=True)]
+            [w.tensor(modality) if o else empty for w, o in zip(windows, observed, strict=True)]
         )
         arrays[f"{modality}_observed"] = np.array(observed)
+    if spec.face is not None and clip.pictures is not None:
+        arrays[FACE], arrays[f"{FACE}_observed"] = aligned_faces(
+            read_pictures(clip.pictures), times, [w.window for w in windows], spec.face, spec.window_s
+        )
     for modality in spec.signals:
-        arrays |= _signal(clip, modality, spec, len(ready.windows))
+        arrays |= _signal(clip, modality, spec, len(windows))
     return arrays
+
+
+def _windows(clip: Clip, spec: InputSpec, nets: FaceNets | None, frames: int) -> tuple[WindowInput, ...]:
+    """The windows as the video has them, without faces where the clip has aligned pictures; empty without a video."""
+    if clip.video is None:
+        planned = plan_windows(0.0, frames / picture_rate_hz(clip), spec.window_s, spec.hop_s)
+        return tuple(WindowInput(window, None, None) for window in planned)
+    own = spec if clip.pictures is None else spec.model_copy(update={"face": None})
+    with clip.video.open("rb") as video:
+        return prepare(Recording(video=video, side=clip.side), own, nets, limits=LABORATORY_LIMITS).windows
 
 
 def _signal(clip: Clip, modality: str, spec: InputSpec, windows: int) -> Arrays:

@@ -8,12 +8,15 @@ person, not the pain felt.
 import csv
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from models.inputs.media import MediaLimits, probe
 from models.inputs.signals import SignalError, read_biosignals, read_columns
 from training.corpora.clip import SYNTHETIC_LICENCE, Clip, Corpus, CorpusError, is_synthetic, relative
+from training.corpora.leaks import identical_files
 
 LEVELS: Final = ("BL1", "PA1", "PA2", "PA3", "PA4")
 SIGNAL_COLUMNS: Final = ("gsr", "ecg", "emg_trapezius", "emg_corrugator", "emg_zygomaticus")
@@ -23,6 +26,11 @@ LICENCE: Final = (
 )
 SUBJECT_NAME: Final = re.compile(r"^\d+_(?P<sex>[wm])_(?P<age>\d+)$")
 VIDEO_LIMITS: Final = MediaLimits()
+FACIAL_EMG: Final = ("emg_corrugator", "emg_zygomaticus")
+"""Part B was recorded with electrodes on the face, part A without."""
+SUBJECT_COUNTS: Final[Mapping[int, str]] = MappingProxyType(
+    {87: "all of part A", 67: "part A without the 20 who hardly react, a list that its owners publish"}
+)
 AGE_BANDS: Final = ((18, 35), (36, 50), (51, 65))
 
 
@@ -51,7 +59,8 @@ def read_biovid(root: Path) -> Corpus:
 def check_biovid(root: Path) -> list[str]:
     """Sentences on the part under `root`: every problem ("problem: ..."), then counts by class, group and subject.
 
-    Reads all biosignals, and opens all videos. Raises CorpusError where samples.csv itself cannot be read.
+    Problems are missing and damaged files, bad labels, and files that are the same under two names. Reads all
+    biosignals, and opens all videos. Raises CorpusError where samples.csv itself cannot be read.
     """
     problems, clips = [], []
     for row in read_samples(root):
@@ -63,16 +72,28 @@ def check_biovid(root: Path) -> list[str]:
         clips.append(clip)
         missing = missing_files(root, clip)
         problems += missing if missing else bad_signals(clip) + bad_video(root, clip)
+    there = [path for clip in clips for path in (clip.video, clip.signals) if path is not None and path.is_file()]
+    problems += identical_files(there, root)
     counts = Counter(LEVELS[clip.level] for clip in clips if clip.level is not None)
     subjects = Counter(clip.subject for clip in clips)
     groups = Counter(group for subject in subjects for group in groups_of(subject).items())
     return [
         *(f"problem: {problem}" for problem in problems),
         f"{len(clips)} clips of {len(subjects)} subjects",
+        which_part(clips),
         *(f"class {level}: {counts[level]} clips" for level in LEVELS),
         *(f"{kind} {group}: {count} subjects" for (kind, group), count in sorted(groups.items())),
         *(f"subject {subject}: {count} clips" for subject, count in sorted(subjects.items())),
     ]
+
+
+def which_part(clips: Sequence[Clip]) -> str:
+    """A sentence on the columns of the biosignals, the part that has them, and the number of subjects."""
+    header = next((part_columns(clip) for clip in clips if clip.signals is not None and clip.signals.is_file()), ())
+    part = "B (facial EMG)" if set(FACIAL_EMG) <= set(header) else "A (no facial EMG)"
+    subjects = len({clip.subject for clip in clips})
+    known = SUBJECT_COUNTS.get(subjects, "neither the 87 of part A nor the 67 of its published selection")
+    return f"like part {part}: {', '.join(header) or 'no physiology'}; {subjects} subjects, {known}"
 
 
 def read_samples(root: Path) -> list[dict[str, str]]:

@@ -29,6 +29,8 @@ class Clip:
     video: Path | None
     signals: Path | None = None
     """BioVid's `*_bio.csv`."""
+    pictures: Path | None = None
+    """Affwild2's folder of aligned faces, `00001.jpg` for the first frame; `video` then gives sound and times only."""
     level: int | None = None
     """Pain: index into `Corpus.levels`."""
     labels: NDArray[np.float32] | None = None
@@ -46,16 +48,18 @@ class Corpus:
     """All clips of one corpus."""
 
     name: str
-    """`biovid` or `affwild2`."""
+    """`biovid`, `affwild2`, or what a feature corpus calls itself."""
     task: Task
     levels: tuple[str, ...]
-    """From no pain to the strongest stimulus; empty for valence-arousal."""
+    """From no pain to the strongest stimulus, or classes; empty for values."""
     clips: tuple[Clip, ...]
     signal_columns: tuple[str, ...]
     """The physiological columns that this part of the corpus has."""
     synthetic: bool
     licence: str
     """A sentence for the card of what is trained on it."""
+    values: tuple[str, ...] = ()
+    """The names of regression's values; empty for the others."""
     notes: tuple[str, ...] = ()
     """What a reader left out or trimmed, in sentences."""
 

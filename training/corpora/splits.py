@@ -1,12 +1,15 @@
-"""Who trains, who selects, who calibrates, who tests: people, never clips."""
+"""Who trains, who selects, who calibrates, who tests: people, never clips, but for the one protocol that says so."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from training.config import SplitConfig
 from training.corpora.clip import Clip
+from training.stage_config import SplitConfig
+
+PartName = Literal["train", "select", "calibrate", "test"]
+PARTS: tuple[PartName, ...] = get_args(PartName)
 
 
 class SplitError(ValueError):
@@ -14,39 +17,87 @@ class SplitError(ValueError):
 
 
 class Split(NamedTuple):
-    """Four disjoint parts of the people."""
+    """Four disjoint parts of the clips, by their ids."""
 
     train: frozenset[str]
     select: frozenset[str]
     calibrate: frozenset[str]
     test: frozenset[str]
+    sentence: str
+    """How it came about, for every result that is made with it."""
+
+    def counts(self, clips: Iterable[Clip]) -> dict[PartName, int]:
+        """How many people each part has."""
+        people: dict[PartName, set[str]] = {part: set() for part in PARTS}
+        for clip in clips:
+            for part in PARTS:
+                if clip.id in getattr(self, part):
+                    people[part].add(clip.subject)
+        return {part: len(names) for part, names in people.items()}
 
 
-def split_people(clips: Sequence[Clip], config: SplitConfig) -> Split:
-    """Deal the people into four parts, by `config.seed`; raises SplitError where a part would be empty.
+def fold_count(clips: Sequence[Clip], config: SplitConfig) -> int:
+    """How many folds the protocol has for these clips."""
+    if config.protocol == "loso":
+        return len({clip.subject for clip in clips})
+    return 1 if config.protocol == "official" else config.folds
 
-    People in the corpus's own test split are the test part, and nobody else is. A person in both of its splits is an
-    error: no split by person could hold.
+
+def split_clips(clips: Sequence[Clip], config: SplitConfig, fold: int) -> Split:
+    """Deal the clips into four parts, by `config.seed`; everybody is tested in exactly one fold.
+
+    Whole people are dealt, but for `clip-kfold`. Raises SplitError where a part would be empty, where the protocol has
+    no such fold, and where a person is in both parts of the corpus's own split.
     """
-    own_test = {clip.subject for clip in clips if clip.split == "test"}
+    folds = fold_count(clips, config)
+    if not 0 <= fold < folds:
+        raise SplitError(f"fold {fold} is not one of the {folds} folds of {config.protocol}, counted from 0")
+    unit_of = {clip.id: clip.id if config.protocol == "clip-kfold" else clip.subject for clip in clips}
+    if config.protocol == "official":
+        order, test = _official(clips, config)
+    else:
+        units = sorted(set(unit_of.values()))
+        order = _shuffled(units, config.seed)
+        test = [str(unit) for unit in np.array_split(np.array(order), folds)[fold]]
+    tested = set(test)
+    rest = [unit for unit in order if unit not in tested]
+    select, calibrate = (max(1, round(share * len(order))) for share in (config.select, config.calibrate))
+    parts = {
+        "train": rest[select + calibrate :],
+        "select": rest[:select],
+        "calibrate": rest[select : select + calibrate],
+        "test": test,
+    }
+    if empty := [name for name, units in parts.items() if not units]:
+        raise SplitError(f"{len(set(unit_of.values()))} people are too few: nobody is left for {', '.join(empty)}")
+    part_of = {unit: name for name, units in parts.items() for unit in units}
+    dealt: dict[str, set[str]] = {name: set() for name in parts}
+    for clip_id, unit in unit_of.items():
+        dealt[part_of[unit]].add(clip_id)
+    return Split(**{name: frozenset(ids) for name, ids in dealt.items()}, sentence=_sentence(clips, config, fold))
+
+
+def _official(clips: Sequence[Clip], config: SplitConfig) -> tuple[list[str], list[str]]:
+    """The other people in the order in which they are dealt, and the corpus's own test people."""
+    test = {clip.subject for clip in clips if clip.split == "test"}
     others = sorted({clip.subject for clip in clips if clip.split != "test"})
-    if both := own_test & set(others):
+    if not test:
+        raise SplitError("the corpus has no test split of its own; take splits.protocol subject-kfold")
+    if both := test & set(others):
         raise SplitError(f"{sorted(both)[0]} is in the corpus's training split and in its test split")
-    order = [others[i] for i in np.random.default_rng(config.seed).permutation(len(others))]
-    test = own_test or set(order[: _count(config.test, len(order))])
-    rest = [person for person in order if person not in test]
-    select_count = _count(config.select, len(order))
-    calibrate_count = _count(config.calibrate, len(order))
-    split = Split(
-        train=frozenset(rest[select_count + calibrate_count :]),
-        select=frozenset(rest[:select_count]),
-        calibrate=frozenset(rest[select_count : select_count + calibrate_count]),
-        test=frozenset(test),
-    )
-    if empty := [name for name, people in split._asdict().items() if not people]:
-        raise SplitError(f"{len(order) + len(own_test)} people are too few: nobody is left for {', '.join(empty)}")
-    return split
+    return _shuffled(others, config.seed), sorted(test)
 
 
-def _count(share: float, people: int) -> int:
-    return max(1, round(share * people))
+def _shuffled(units: Sequence[str], seed: int) -> list[str]:
+    return [units[i] for i in np.random.default_rng(seed).permutation(len(units))]
+
+
+def _sentence(clips: Sequence[Clip], config: SplitConfig, fold: int) -> str:
+    people = f"{len({clip.subject for clip in clips})} people"
+    said = {
+        "subject-kfold": f"{config.folds} folds by person, fold {fold} tested",
+        "loso": f"leave one person out, person {fold} tested",
+        "official": "the corpus's own test split",
+        "clip-kfold": f"NOT SUBJECT-INDEPENDENT: {config.folds} folds by clip, fold {fold} tested",
+    }[config.protocol]
+    return f"{said}; {people}, split seed {config.seed}"

@@ -49,7 +49,7 @@ def biovid(tmp_path: Path) -> Callable[..., Path]:
             lines.append(f"1\t{subject}\t0\t{level}\t{sample}")
             video = tmp_path / "video" / subject / f"{sample}.mp4"
             signals = tmp_path / "biosignals_filtered" / subject / f"{sample}_bio.csv"
-            for path, content in ((video, "not looked into"), (signals, biosignals)):
+            for path, content in ((video, f"not looked into: {sample}"), (signals, biosignals)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content)
         (tmp_path / "samples.csv").write_text("\n".join(lines) + "\n")
@@ -70,7 +70,7 @@ def affwild2(tmp_path: Path) -> Callable[..., Path]:
         for name in videos:
             path = tmp_path / "videos" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"not looked into")
+            path.write_bytes(f"not looked into: {name}".encode())
         return tmp_path
 
     return write

@@ -71,12 +71,21 @@ def test_parts_and_sides_belong_to_one_base_video(stem: str, base: str) -> None:
 @pytest.mark.parametrize(
     ("annotations", "videos", "sentence"),
     [
-        ({"Train_Set/v": LABELS}, [], "Train_Set/v.txt has no video: expected v.mp4 or .avi under videos/"),
+        (
+            {"Train_Set/v": LABELS},
+            [],
+            "Train_Set/v.txt has no video: expected v.mp4 or .avi under videos/, or the folder cropped_aligned/v/.",
+        ),
         ({"Train_Set/v": "0.1,0.2\n"}, ["v.mp4"], "v.txt begins with '0.1,0.2': expected the header valence,arousal"),
         (
             {"Train_Set/v": "valence,arousal\n0.1,0.2\nx,1\n"},
             ["v.mp4"],
             "v.txt, line 3, is 'x,1': expected two numbers",
+        ),
+        (
+            {"Train_Set/v": "valence,arousal\n0,0\nnan,0\n"},
+            ["v.mp4"],
+            "v.txt, line 3, is 'nan,0': expected -5 where there is no label",
         ),
         ({"Train_Set/v": "valence,arousal\n0.1\n"}, ["v.mp4"], "v.txt, line 2, is '0.1': expected two numbers"),
         ({"Train_Set/v": "valence,arousal\n"}, ["v.mp4"], "v.txt has no line below its header"),
@@ -134,8 +143,8 @@ def test_the_check_compares_lines_with_frames(drawn_affect: Path, tmp_path: Path
     videos.mkdir()
     annotations.mkdir(parents=True)
     recording = (drawn_affect / "videos" / "1-25-128x128.mp4").read_bytes()  # 150 frames
-    for name, lines in (("exact", 150), ("longer", 153), ("other", 100)):
-        (videos / f"{name}.mp4").write_bytes(recording)
+    for number, (name, lines) in enumerate((("exact", 150), ("longer", 153), ("other", 100))):
+        (videos / f"{name}.mp4").write_bytes(recording + bytes(number))
         (annotations / f"{name}.txt").write_text("valence,arousal\n" + "0,0\n" * lines)
 
     report = check_affwild2(tmp_path)
@@ -151,3 +160,54 @@ def test_the_check_of_a_whole_corpus_finds_no_problem(drawn_affect: Path) -> Non
 
     assert report[0].startswith("3 clips of 3 base videos, ")
     assert report[1:3] == ["split train: 2 clips", "split test: 1 clips"]
+
+
+def test_the_check_finds_what_leaks_and_what_is_no_label(affwild2: Writer, drawn_affect: Path) -> None:
+    lines = "0,0\n" * 149
+    root = affwild2(
+        {
+            "Train_Set/video1_1": f"valence,arousal\n0,0\n{lines}",
+            "Train_Set/video2": f"valence,arousal\n2,0\n{lines}",
+            "Validation_Set/video1_2": f"valence,arousal\n0,0\n{lines}",
+        },
+        [],
+    )
+    (root / "batch1").mkdir()
+    recording = (drawn_affect / "videos" / "1-25-128x128.mp4").read_bytes()  # 150 frames
+    for number, name in enumerate(("video1_1", "video2", "video1_2")):
+        (root / "batch1" / f"{name}.mp4").write_bytes(recording + bytes(number // 2))
+
+    problems = [line for line in check_affwild2(root) if line.startswith("problem: ")]
+
+    assert [problem.removeprefix("problem: ") for problem in problems] == [
+        "annotations/VA_Estimation_Challenge/Train_Set/video2.txt has 1 lines beyond [-1, 1], the first is line 2: "
+        "expected -5 where there is no label; they count as unlabelled.",
+        "video1 is in Train_Set (video1_1) and in Validation_Set (video1_2): expected all parts of a recording in one "
+        "of them.",
+        "batch1/video1_1.mp4 and batch1/video2.mp4 are the same file: expected a recording of its own for each clip.",
+    ]
+
+
+def test_aligned_pictures_stand_in_for_a_video_that_is_not_there(affwild2: Writer) -> None:
+    root = affwild2({"Train_Set/5-60-640x480_left": LABELS, "Train_Set/video2": LABELS}, ["5-60-640x480.mp4"])
+    for name in ("5-60-640x480_left", "video2"):
+        (root / "cropped_aligned" / name).mkdir(parents=True)
+
+    corpus = read_affwild2(root)
+
+    filmed, cropped = corpus.clips
+    assert (filmed.video, filmed.pictures) == (root / "videos" / "5-60-640x480.mp4", None)
+    assert (cropped.video, cropped.pictures) == (None, root / "cropped_aligned" / "video2")
+    assert corpus.notes == (
+        "1 clips have pictures and no video, and their names tell no rate: taken as 30 frames a second (video2).",
+    )
+    both = read_affwild2(root, aligned=True).clips[0]
+    assert both.video == filmed.video
+    assert both.pictures == root / "cropped_aligned" / "5-60-640x480_left"
+
+
+def test_aligned_pictures_that_were_asked_for_must_be_there(affwild2: Writer) -> None:
+    root = affwild2({"Train_Set/v": LABELS}, ["v.mp4"])
+
+    with pytest.raises(CorpusError, match=r"v\.txt has no pictures: expected the folder cropped_aligned/v/\."):
+        read_affwild2(root, aligned=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.corpora.biovid import check_biovid, read_biovid
-from training.corpora.clip import CorpusError
+from training.corpora.biovid import check_biovid, read_biovid, which_part
+from training.corpora.clip import Clip, CorpusError
 
 WOMAN, MAN = "071309_w_21", "120614_m_61"
 Writer = Callable[..., Path]
@@ -104,6 +104,7 @@ def test_a_missing_column_is_named(biovid: Writer) -> None:
 def test_the_check_lists_every_problem_and_counts_the_clips(biovid: Writer) -> None:
     root = biovid([(WOMAN, "PA1", "a"), (WOMAN, "PA9", "b"), (MAN, "BL1", "c"), (MAN, "BL1", "d")])
     (root / "video" / WOMAN / "a.mp4").unlink()
+    (root / "biosignals_filtered" / WOMAN / "a_bio.csv").write_text("time\tgsr\n0\t1\n1953\t2\n")
     (root / "biosignals_filtered" / MAN / "c_bio.csv").write_text("time\tgsr\tecg\n0\t1\tnan\n1953\t1\t2\n")
 
     lines = check_biovid(root)
@@ -123,4 +124,51 @@ def test_the_check_lists_every_problem_and_counts_the_clips(biovid: Writer) -> N
 def test_the_check_of_a_whole_corpus_finds_no_problem(drawn_pain: Path) -> None:
     lines = check_biovid(drawn_pain)
 
-    assert lines[:2] == ["15 clips of 3 subjects", "class BL1: 3 clips"]
+    assert lines[0] == "15 clips of 3 subjects"
+    assert lines[2] == "class BL1: 3 clips"
+
+
+def test_the_check_names_files_that_are_the_same_under_two_subjects(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA1", "a"), (MAN, "BL1", "b")])
+    copy = (root / "video" / WOMAN / "a.mp4").read_bytes()
+    (root / "video" / MAN / "b.mp4").write_bytes(copy)
+
+    lines = check_biovid(root)
+
+    assert (
+        f"problem: video/{WOMAN}/a.mp4 and video/{MAN}/b.mp4 are the same file: expected a recording of its own for "
+        "each clip."
+    ) in lines
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("gsr ecg emg_trapezius", "like part A (no facial EMG): gsr, ecg, emg_trapezius; 2 subjects, neither"),
+        (
+            "gsr ecg emg_trapezius emg_corrugator emg_zygomaticus",
+            "like part B (facial EMG): gsr, ecg, emg_trapezius, emg_corrugator, emg_zygomaticus; 2 subjects, neither",
+        ),
+    ],
+)
+def test_the_check_says_which_part_it_looks_like(biovid: Writer, columns: str, said: str) -> None:
+    names = columns.split()
+    table = "\n".join(["\t".join(["time", *names]), *("\t".join([str(t), *["1"] * len(names)]) for t in (0, 1953))])
+
+    lines = check_biovid(biovid([(WOMAN, "PA1", "a"), (MAN, "BL1", "b")], biosignals=table))
+
+    assert any(line.startswith(said) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "said"),
+    [
+        (87, "87 subjects, all of part A"),
+        (67, "67 subjects, part A without the 20"),
+        (12, "12 subjects, neither the 87"),
+    ],
+)
+def test_the_number_of_subjects_is_named(subjects: int, said: str) -> None:
+    clips = [Clip(f"c{i}", f"s{i}", None) for i in range(subjects)]
+
+    assert said in which_part(clips)

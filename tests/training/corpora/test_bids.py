@@ -1,0 +1,290 @@
+"""Physiology in BIDS: recordings with their JSON, and events as rows of a corpus."""
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.spec import InputSpec, SignalSpec
+from training.corpora.bids import check_bids, read_bids
+from training.corpora.bids_physio import read_physio
+from training.corpora.bids_runs import age_band
+from training.corpora.clip import CorpusError
+
+Writer = Callable[..., Path]
+RATE_HZ, START_S = 50.0, -2.0
+INPUTS = InputSpec(
+    window_s=4.0,
+    hop_s=4.0,
+    signals={
+        "eda": SignalSpec(channels=("skin",), rate_hz=10),
+        "breath": SignalSpec(channels=("respiratory",), rate_hz=5),
+    },
+)
+EVENTS = "onset\tduration\ttrial_type\n1.0\t0\tlow\n6.0\t2\thigh\n11.0\t2\tn/a\n12.0\t2\tcue\n"
+
+
+def ramps(n: int = 1000) -> NDArray[np.float64]:
+    """20 s from -2 s on: skin conductance in volts of nothing, 3 + time; and breath, minus time."""
+    time_s = np.arange(n) / RATE_HZ + START_S
+    return np.stack([3 + time_s, -time_s], axis=1)
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Writer:
+    """Write a data set of one run: person, values (n, C), JSON, events."""
+
+    def write(
+        person: str = "sub-01",
+        values: NDArray[np.float64] | None = None,
+        facts: dict[str, Any] | None = None,
+        events: str | None = EVENTS,
+        run: str = "task-heat",
+    ) -> Path:
+        folder = tmp_path / person / "func"
+        folder.mkdir(parents=True, exist_ok=True)
+        table = ramps() if values is None else values
+        lines = "\n".join("\t".join("n/a" if np.isnan(v) else f"{v:.6f}" for v in row) for row in table)
+        (folder / f"{person}_{run}_physio.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        about = {"SamplingFrequency": RATE_HZ, "StartTime": START_S, "Columns": ["skin", "respiratory"]}
+        units = {"skin": {"Units": "uS"}}
+        described = {key: value for key, value in {**about, **units, **(facts or {})}.items() if value is not None}
+        (folder / f"{person}_{run}_physio.json").write_text(json.dumps(described))
+        if events is not None:
+            (folder / f"{person}_{run}_events.tsv").write_text(events)
+        return tmp_path
+
+    return write
+
+
+def physio(root: Path) -> Path:
+    return next(root.glob("sub-*/func/*_physio.tsv.gz"))
+
+
+def test_a_recording_is_read_with_its_json(bids: Writer) -> None:
+    values = ramps()
+    values[3, 1] = np.nan
+
+    recording = read_physio(physio(bids(values=values)))
+
+    assert recording.columns == ("skin", "respiratory")
+    assert (recording.rate_hz, recording.start_s, recording.units) == (50.0, -2.0, {"skin": "uS"})
+    assert recording.values.dtype == np.float64
+    np.testing.assert_allclose(recording.values, values.T, atol=1e-6)
+
+
+def test_json_files_above_are_inherited_and_the_nearer_one_wins(bids: Writer) -> None:
+    root = bids()
+    path = physio(root)
+    (path.parent / "sub-01_task-heat_physio.json").write_text(json.dumps({"Columns": ["skin", "respiratory"]}))
+    (root / "participants.tsv").write_text("participant_id\nsub-01\n")
+    (root / "physio.json").write_text(json.dumps({"SamplingFrequency": 1, "StartTime": 5}))
+    (root / "task-heat_physio.json").write_text(json.dumps({"SamplingFrequency": 25}))
+    (root / "task-cold_physio.json").write_text(json.dumps({"SamplingFrequency": 99}))
+
+    recording = read_physio(path)
+
+    assert (recording.rate_hz, recording.start_s) == (25.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        (
+            {"SamplingFrequency": None},
+            "the JSON of sub-01_task-heat_physio.tsv.gz has no SamplingFrequency: expected a",
+        ),
+        ({"SamplingFrequency": "fast"}, "has no SamplingFrequency: expected a number"),
+        ({"SamplingFrequency": 0}, "says SamplingFrequency 0: expected more than 0 Hz"),
+        ({"StartTime": None}, "has no StartTime: expected a number"),
+        ({"Columns": None}, "has no Columns: expected a list of the table's column names"),
+        ({"Columns": ["skin"]}, "has 1000 lines of 2 finite numbers or n/a: expected 1 a line, and no header: skin."),
+    ],
+)
+def test_a_json_that_does_not_fit_is_named(bids: Writer, facts: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_physio(physio(bids(facts=facts)))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (gzip.compress(b"skin\trespiratory\n1\t2\n"), "holds something that is not a number or n/a"),
+        (gzip.compress(b"1\t2\n3\n"), "holds something that is not a number or n/a"),
+        (gzip.compress(b""), "is empty: expected a line for each sample"),
+        (gzip.compress(b"1\t2\n" * 500)[:20], "cannot be read"),
+        (b"1\t2\n", "cannot be read"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(bids: Writer, content: bytes, sentence: str) -> None:
+    path = physio(bids())
+    path.write_bytes(content)
+
+    with pytest.raises(CorpusError, match=f"sub-01_task-heat_physio.tsv.gz {sentence}"):
+        read_physio(path)
+
+
+def test_a_recording_without_json_is_named(bids: Writer) -> None:
+    path = physio(bids())
+    (path.parent / "sub-01_task-heat_physio.json").unlink()
+
+    with pytest.raises(
+        CorpusError, match=r"physio\.tsv\.gz has no JSON: expected sub-01_task-heat_physio\.json beside"
+    ):
+        read_physio(path)
+
+
+def test_each_event_of_a_type_becomes_a_row(bids: Writer) -> None:
+    bids("sub-02")
+    root = bids("sub-01")
+    (root / "participants.tsv").write_text("participant_id\tage\tsex\nsub-01\t36\tF\n")
+    (root / "dataset_description.json").write_text(json.dumps({"Name": "Heat", "License": "CC0"}))
+
+    corpus = read_bids(root, INPUTS, ("high", "low"), "classification")
+
+    assert (corpus.task, corpus.classes, corpus.licence, corpus.synthetic) == (
+        "classification", ("high", "low"), "Heat: CC0.", False,
+    )  # fmt: skip
+    assert corpus.labels.tolist() == [1, 0, 1, 0]
+    assert corpus.group == ("sub-01", "sub-01", "sub-02", "sub-02")
+    assert corpus.clip[:2] == ("sub-01_task-heat-001", "sub-01_task-heat-002")
+    assert corpus.groups[0] == {"age": "36-50", "sex": "female"}
+    assert corpus.groups[2] == {"age": "unknown", "sex": "unknown"}
+    assert corpus.time_s[:2].tolist() == [[1, 5], [6, 10]]
+    assert corpus.notes == ("2 events of type cue were left out.",)
+    assert {name: values.shape for name, values in corpus.modalities.items()} == {
+        "eda": (4, 1, 40),
+        "breath": (4, 1, 20),
+    }
+
+
+def test_signals_start_at_the_onset_on_the_clock_of_the_events(bids: Writer) -> None:
+    corpus = read_bids(bids(), INPUTS, ("low", "high"), "pain")
+
+    time_s = np.arange(20) / 5  # inside: filters mirror the ends
+    np.testing.assert_allclose(corpus.modalities["breath"][0, 0, 3:-3], -(1 + time_s)[3:-3], atol=0.01)
+    np.testing.assert_allclose(corpus.modalities["breath"][1, 0, 3:-3], -(6 + time_s)[3:-3], atol=0.01)
+    skin = np.log(3 + 6 + np.arange(40) / 10)  # prepared as everywhere: the logarithm of microsiemens
+    np.testing.assert_allclose(corpus.modalities["eda"][1, 0, 4:-4], skin[4:-4], atol=0.01)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("S", 1e6), ("mS", 1e3), ("µS", 1.0), ("nS", 1e-3)])
+def test_conductance_is_turned_into_microsiemens(bids: Writer, unit: str, factor: float) -> None:
+    values = np.full((1000, 2), 5 / factor if factor <= 1 else 0.5)
+
+    corpus = read_bids(bids(values=values, facts={"skin": {"Units": unit}}), INPUTS, ("low", "high"), "pain")
+
+    np.testing.assert_allclose(corpus.modalities["eda"], np.log(values[0, 0] * factor), rtol=1e-4)
+
+
+def test_an_unknown_unit_is_said(bids: Writer) -> None:
+    corpus = read_bids(bids(facts={"skin": None}), INPUTS, ("low", "high"), "pain")
+
+    assert corpus.notes[-1] == "eda: no JSON gives the unit of skin in S: taken as millionths of it."
+
+
+def test_short_gaps_are_filled_and_long_ones_leave_the_row_unobserved(bids: Writer) -> None:
+    values = ramps()
+    values[160:190, 0] = np.nan  # 0.6 s of the first event's 4 s
+    values[450:520, 0] = np.nan  # 1.4 s of the second's
+
+    corpus = read_bids(bids(values=values), INPUTS, ("low", "high"), "pain")
+
+    assert corpus.observed("eda").tolist() == [True, False]
+    assert np.isnan(corpus.modalities["eda"][1]).all()
+    np.testing.assert_allclose(corpus.modalities["eda"][0, 0, 4:-4], np.log(4 + np.arange(40) / 10)[4:-4], atol=0.01)
+    assert corpus.observed("breath").tolist() == [True, True]
+
+
+def test_an_event_after_the_recordings_end_is_not_observed(bids: Writer) -> None:
+    corpus = read_bids(bids(events="onset\ttrial_type\n1\tlow\n100\thigh\n"), INPUTS, ("low", "high"), "pain")
+
+    assert corpus.observed("eda").tolist() == [True, False]
+
+
+def test_two_recordings_of_one_run_may_have_their_own_rates(bids: Writer) -> None:
+    bids(run="task-heat_recording-slow", values=ramps()[:, :1], facts={"Columns": ["skin"]}, events=None)
+    root = bids(
+        run="task-heat_recording-breath", values=ramps()[::2, 1:], events=None,
+        facts={"Columns": ["respiratory"], "SamplingFrequency": RATE_HZ / 2},
+    )  # fmt: skip
+    (root / "sub-01" / "func" / "sub-01_task-heat_events.tsv").write_text(EVENTS)
+
+    corpus = read_bids(root, INPUTS, ("low", "high"), "pain")
+
+    assert len(corpus) == 2
+    time_s = np.arange(20) / 5
+    np.testing.assert_allclose(corpus.modalities["breath"][1, 0, 3:-3], -(6 + time_s)[3:-3], atol=0.02)
+
+
+def test_sessions_and_resting_runs_without_events_are_read(bids: Writer, tmp_path: Path) -> None:
+    root = bids(run="task-rest", events=None)
+    bids()
+    (root / "sub-01" / "ses-1").mkdir()
+    (root / "sub-01" / "func").rename(tmp_path / "sub-01" / "ses-1" / "func")
+
+    assert len(read_bids(root, INPUTS, ("low", "high"), "pain")) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "levels", "task", "sentence"),
+    [
+        ({"events": None}, "low high", "pain", "sub-01/func/sub-01_task-heat_events.tsv is missing: expected the"),
+        ({"events": "onset\n1\n"}, "low high", "pain", "sub-01_task-heat_events.tsv has no column trial_type"),
+        (
+            {"events": "onset\ttrial_type\nsoon\tlow\n"}, "low high", "pain",
+            "sub-01_task-heat_events.tsv, line 2, has the onset 'soon': expected seconds.",
+        ),
+        ({}, "low severe", "pain", "has the trial_type severe: there are low, high, cue."),
+        ({}, "low", "pain", "needs corpus.levels: expected two trial types or more, in order."),
+        ({}, "low high", "regression", "cannot serve regression: an event's trial_type is a level or a class."),
+        ({"facts": {"Columns": ["a", "b"]}}, "low high", "pain", "inputs.signals.eda.channels: no recording has the"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(
+    bids: Writer, changes: dict[str, Any], levels: str, task: Any, sentence: str
+) -> None:
+    root = bids(**changes)
+
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_bids(root, INPUTS, levels.split(), task)
+
+
+def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"has no sub-\*/\*/\*_physio\.tsv\.gz: give the root of a BIDS data set"):
+        read_bids(tmp_path, INPUTS, ("low", "high"), "pain")
+
+
+def test_the_check_lists_problems_recordings_events_and_people(bids: Writer) -> None:
+    bids("sub-01")
+    bids("sub-02")  # the same recording as sub-01's
+    root = bids("sub-03", facts={"StartTime": None}, values=ramps()[:900])
+
+    lines = check_bids(root)
+
+    assert lines == [
+        "problem: the JSON of sub-03_task-heat_physio.tsv.gz has no StartTime: expected a number.",
+        "problem: sub-01/func/sub-01_task-heat_physio.tsv.gz and sub-02/func/sub-02_task-heat_physio.tsv.gz are the "
+        "same file: expected a recording of its own for each clip.",
+        "3 runs of 3 people, 2 recordings that can be read",
+        "columns skin, respiratory at 50 Hz: 2 recordings",
+        "trial_type cue: 3 events",
+        "trial_type high: 3 events",
+        "trial_type low: 3 events",
+        "person sub-01: 3 events",
+        "person sub-02: 3 events",
+        "person sub-03: 3 events",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("age", "band"), [("17", "0-17"), ("18", "18-35"), ("35.9", "18-35"), ("89+", "66-200"), ("n/a", "unknown")]
+)
+def test_ages_come_in_bands(age: str, band: str) -> None:
+    assert age_band(age) == band

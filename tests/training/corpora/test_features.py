@@ -1,0 +1,387 @@
+"""Feature corpora: both file formats give the same corpus, and what is wrong is named with its file and key."""
+
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.spec import FeatureSpec, InputSpec, SignalSpec
+from training.corpora.clip import CorpusError
+from training.corpora.feature_corpus import require_inputs
+from training.corpora.features import check_features, read_features, write_features
+
+NAN = np.nan
+Writer = Callable[..., Path]
+
+
+def rows() -> dict[str, Any]:
+    """Four rows of two people; the third has no voice."""
+    return {
+        "task": "classification",
+        "classes": ["calm", "tense"],
+        "label": np.array([0, 1, -1, 1]),
+        "group": np.array(["anna", "anna", "ben", "ben"]),
+        "voice": np.array([[1, 2], [3, NAN], [NAN, NAN], [7, 8]], np.float32),
+        "eda": np.arange(24, dtype=np.float32).reshape(4, 1, 6),
+    }
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Writer:
+    """Write `rows()` with changes as features.npz; a change to None leaves the array out."""
+
+    def write(**changes: Any) -> Path:
+        arrays = {key: value for key, value in {**rows(), **changes}.items() if value is not None}
+        path = tmp_path / "features.npz"
+        np.savez(path, **arrays)
+        return path
+
+    return write
+
+
+def test_an_npz_becomes_a_corpus(npz: Writer) -> None:
+    corpus = read_features(
+        npz(
+            name="study", licence="CC0.", group_sex=np.array(["f", "f", "m", "m"]), clip=np.array([7, 7, 8, 9]),
+            split=np.array(["train", "train", "test", "test"]),
+        )
+    )  # fmt: skip
+
+    assert (corpus.name, corpus.task, corpus.classes, corpus.values) == (
+        "study",
+        "classification",
+        ("calm", "tense"),
+        (),
+    )
+    assert (corpus.licence, corpus.synthetic, len(corpus)) == ("CC0.", False, 4)
+    assert corpus.labels.dtype == np.int64
+    assert corpus.labels.tolist() == [0, 1, -1, 1]
+    assert corpus.group == ("anna", "anna", "ben", "ben")
+    assert corpus.clip == ("7", "7", "8", "9")
+    assert corpus.split == ("train", "train", "test", "test")
+    assert corpus.groups[3] == {"sex": "m"}
+    assert corpus.time_s.tolist() == [[0, 1], [1, 2], [0, 1], [0, 1]]  # their number in the clip
+    assert {name: values.shape for name, values in corpus.modalities.items()} == {"voice": (4, 2), "eda": (4, 1, 6)}
+    assert corpus.observed("voice").tolist() == [True, True, False, True]
+
+
+def test_without_clips_and_names_each_row_is_its_own_and_the_file_gives_the_name(npz: Writer) -> None:
+    corpus = read_features(npz(group=np.array([1, 1, 2, 2])))
+
+    assert corpus.name == "features"
+    assert corpus.group == ("1", "1", "2", "2")
+    assert len(set(corpus.clip)) == 4
+    assert corpus.split == (None,) * 4
+    assert corpus.groups == ({},) * 4
+    assert corpus.licence == "features.npz states no licence."
+
+
+def test_selection_people_count_as_training_people(npz: Writer) -> None:
+    corpus = read_features(npz(split=np.array(["val", "val", "test", "test"])))
+
+    assert corpus.split == ("train", "train", "test", "test")
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "label", "names"),
+    [
+        ("valence-arousal", None, [[0.5, -1], [NAN, NAN], [1, 0], [0, 0]], ("valence", "arousal")),
+        ("regression", ["pain"], [3.0, NAN, 1.0, 0.0], ("pain",)),
+        ("regression", ["a", "b", "c"], [[9.0, 8, 7]] * 4, ("a", "b", "c")),
+    ],
+)
+def test_values_are_labels_too(npz: Writer, task: str, values: Any, label: Any, names: tuple[str, ...]) -> None:
+    corpus = read_features(npz(task=task, classes=None, values=values, label=np.array(label)))
+
+    assert (corpus.classes, corpus.values) == ((), names)
+    assert corpus.labels.dtype == np.float32
+    np.testing.assert_array_equal(corpus.labels, np.array(label, np.float32).reshape(4, len(names)))
+
+
+def test_levels_of_pain_are_whole_numbers(npz: Writer) -> None:
+    corpus = read_features(npz(task="pain", classes=["BL1", "PA1", "PA2"], label=np.array([2, 0, 1, -1], np.int8)))
+
+    assert corpus.classes == ("BL1", "PA1", "PA2")
+    assert corpus.labels.tolist() == [2, 0, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"label": None}, "features.npz has no label: expected one label a row."),
+        ({"group": None}, "features.npz has no group: expected the person of each row."),
+        ({"task": None}, "features.npz has no task: expected a text, one of pain, valence-arousal"),
+        ({"task": "love"}, "features.npz: task is 'love': expected one of pain, valence-arousal, classification"),
+        ({"label": np.zeros(0, int)}, "features.npz has no rows: expected label to hold one value for each"),
+        ({"label": np.array([0, 1, 2, 1])}, "features.npz: label is 2 in row 2: expected whole numbers from 0 to 1"),
+        ({"label": np.array([0, NAN, 1, 1])}, "features.npz: label is float64 (4,): expected whole numbers"),
+        ({"label": np.full(4, -1)}, "features.npz: label is -1 in every row"),
+        ({"classes": None}, "features.npz: classification needs classes: expected at least two names"),
+        ({"classes": ["a", "a"]}, "features.npz: classification needs classes: expected at least two names, each once"),
+        ({"eda": np.zeros((3, 2))}, "features.npz: eda has 3 rows and label has 4: expected a row for each label"),
+        ({"eda": np.zeros(4)}, "features.npz: eda is float64 (4,): expected numbers (N, features)"),
+        ({"eda": np.array(["x"] * 4)}, "features.npz: eda is <U1 (4,): expected numbers (N, features)"),
+        ({"eda": np.array([[1], [2], [np.inf], [3]])}, "features.npz: eda is infinite in row 2"),
+        ({"eda": np.array([[1], [1e300], [2], [3]])}, "features.npz: eda is infinite in row 1: expected numbers"),
+        ({"EDA": np.zeros((4, 1))}, "features.npz: EDA cannot be a modality's name: expected small letters"),
+        ({"eda": None, "voice": None}, "features.npz: there is no modality"),
+        ({"group": np.array([1.0, 2, 3, 4])}, "features.npz: group is float64 (4,): expected text or whole numbers"),
+        ({"group": np.array(["a", "", "b", "b"])}, "features.npz: group is <U1 (4,), empty in row 1"),
+        ({"group": np.array(["a"])}, "features.npz: group is <U1 (1,): expected text or whole numbers (4,)"),
+        (
+            {"split": np.array(["train", "test", "test", "test"])},
+            "features.npz: split of anna is test and train: expected each person in one split.",
+        ),
+        ({"split": np.array(["dev"] * 4)}, "features.npz: split is 'dev' in row 0: expected train, val, test."),
+        ({"clip": np.array([1, 2, 2, 3])}, "features.npz: clip 2 is of anna and of ben: expected one person"),
+        ({"group_sex": np.array(["f", "m", "m", "m"])}, "features.npz: group_sex of anna is f and m: expected one"),
+        ({"time_s": np.zeros((4, 2))}, "features.npz: time_s is [0.0, 0.0] in row 0: expected a start before an end"),
+        ({"time_s": np.zeros(4)}, "features.npz: time_s is float64 (4,): expected numbers (4, 2)"),
+        ({"synthetic": "yes"}, "features.npz: synthetic is <U3 (): expected true or false."),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named_with_file_and_key(npz: Writer, changes: dict[str, Any], sentence: str) -> None:
+    path = npz(**changes)
+
+    with pytest.raises(CorpusError, match=re.escape(sentence)) as caught:
+        read_features(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("label", "sentence"),
+    [
+        ([[0.5, 2], [0, 0], [0, 0], [0, 0]], "label is beyond 1 in row 0: expected values in [-1, 1]"),
+        ([[0.5, NAN], [0, 0], [0, 0], [0, 0]], "label is NaN in a part of row 0"),
+        ([[0, 0], [0, -np.inf], [0, 0], [0, 0]], "label is infinite in row 1"),
+        ([[NAN, NAN]] * 4, "label is NaN in every row"),
+        ([0.5, 0, 0, 0], "label is float64 (4,): expected numbers (4, 2)"),
+    ],
+)
+def test_bad_values_are_named_with_their_row(npz: Writer, label: Any, sentence: str) -> None:
+    path = npz(task="valence-arousal", classes=None, label=np.array(label))
+
+    with pytest.raises(CorpusError, match=re.escape(f"features.npz: {sentence}")):
+        read_features(path)
+
+
+def test_pickled_objects_are_refused_unread(npz: Writer) -> None:
+    path = npz(group=np.array([{"a": 1}] * 4, dtype=object))
+    with pytest.raises(CorpusError, match=r"features\.npz: group cannot be read .*no objects"):
+        read_features(path)
+
+    path.write_bytes(pickle.dumps({"label": 1}))
+    with pytest.raises(CorpusError, match=r"features\.npz is cut short or no npz file"):
+        read_features(path)
+
+
+def test_a_path_without_one_feature_file_says_what_was_expected(npz: Writer, tmp_path: Path) -> None:
+    for path, sentence in (
+        (tmp_path, "holds neither features.npz nor features.parquet: expected one of them"),
+        (tmp_path / "lost.npz", "is not there, or no .npz or .parquet"),
+    ):
+        with pytest.raises(CorpusError, match=re.escape(sentence)):
+            read_features(path)
+
+    assert read_features(npz().parent).group == read_features(npz()).group
+    (tmp_path / "features.parquet").write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"holds both features\.npz and features\.parquet"):
+        read_features(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+@pytest.mark.parametrize("task", ["classification", "valence-arousal"])
+def test_what_is_written_reads_back(npz: Writer, tmp_path: Path, suffix: str, task: str) -> None:
+    affect = {"task": task, "classes": None, "label": np.array([[0.5, -1], [NAN, NAN], [1, 0], [0, 0]], np.float32)}
+    changes = {} if task == "classification" else affect
+    corpus = read_features(
+        npz(
+            **changes, synthetic=True, licence="CC0.", name="study", split=np.array(["train", "train", "test", "test"]),
+            group_age=np.array(["18-35", "18-35", "unknown", "unknown"]),
+            time_s=np.array([[0.1, 1e6 + 0.1], [2, 3], [4, 5], [6, 7]]),
+        )
+    )  # fmt: skip
+
+    write_features(tmp_path / "out" / f"copy{suffix}", corpus)
+    copy = read_features(tmp_path / "out" / f"copy{suffix}")
+
+    for name in ("name", "task", "classes", "values", "licence", "synthetic", "group", "clip", "split", "groups"):
+        assert getattr(copy, name) == getattr(corpus, name)
+    for ours, theirs in ((copy.labels, corpus.labels), (copy.time_s, corpus.time_s)):
+        np.testing.assert_array_equal(ours, theirs)
+    assert set(copy.modalities) == set(corpus.modalities)
+    for name, values in corpus.modalities.items():
+        np.testing.assert_array_equal(copy.modalities[name], values)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"copy{suffix}"]
+
+
+def test_a_file_is_written_whole_or_not_at_all(npz: Writer, tmp_path: Path) -> None:
+    corpus = read_features(npz())
+
+    with pytest.raises(CorpusError, match=r"expected a name that ends in \.npz or \.parquet"):
+        write_features(tmp_path / "out" / "features.csv", corpus)
+    assert not (tmp_path / "out").exists()
+
+
+def parquet(path: Path, columns: dict[str, Any], metadata: object) -> Path:
+    table = pa.table(columns).replace_schema_metadata({"pkdot": json.dumps(metadata)})
+    pq.write_table(table, path)
+    return path
+
+
+def test_parquet_columns_of_a_modality_come_together(tmp_path: Path) -> None:
+    path = parquet(
+        tmp_path / "study.parquet",
+        {
+            "label": pa.array([0, 1, None]),
+            "group": pa.array(["anna", "anna", "ben"]).dictionary_encode(),
+            "face.smile": [0.5, None, 0.25],
+            "face.frown": [1, 2, 3],
+            "eda": pa.array([[[1.0, 2.0]], None, [[3.0, 4.0]]]),
+        },
+        {"task": "classification", "classes": ["calm", "tense"]},
+    )
+
+    corpus = read_features(path)
+
+    assert corpus.name == "study"
+    assert corpus.labels.tolist() == [0, 1, -1]
+    assert corpus.group == ("anna", "anna", "ben")
+    np.testing.assert_array_equal(corpus.modalities["face"], np.array([[0.5, 1], [NAN, 2], [0.25, 3]], np.float32))
+    np.testing.assert_array_equal(corpus.modalities["eda"], np.array([[[1, 2]], [[NAN, NAN]], [[3, 4]]], np.float32))
+    assert corpus.observed("eda").tolist() == [True, False, True]
+
+
+def test_parquet_values_are_columns_with_their_names(tmp_path: Path) -> None:
+    columns = {"label_fear": [1.0, 2.0], "label_joy": [3.0, 4.0], "group": ["a", "b"], "x.y": [0.0, 1.0]}
+
+    corpus = read_features(parquet(tmp_path / "a.parquet", columns, {"task": "regression"}))
+    turned = read_features(parquet(tmp_path / "b.parquet", columns, {"task": "regression", "values": ["joy", "fear"]}))
+
+    assert (corpus.values, corpus.labels.tolist()) == (("fear", "joy"), [[1, 3], [2, 4]])
+    assert (turned.values, turned.labels.tolist()) == (("joy", "fear"), [[3, 1], [4, 2]])
+
+
+@pytest.mark.parametrize(
+    ("change", "metadata", "sentence"),
+    [
+        (
+            {"eda": [[1.0], [1.0, 2.0]]},
+            {},
+            "f.parquet: column eda is list<element: double>: expected text, numbers, or",
+        ),
+        ({"eda": [b"x", b"y"]}, {}, "f.parquet: column eda is binary"),
+        ({"face.b": ["x", "y"]}, {}, "f.parquet: a column of face holds <U1: expected a number a row."),
+        ({"face": [[1.0], [2.0]]}, {}, "f.parquet has a column face and face.<feature>: expected one of the two."),
+        ({"label_a": [1.0, 2.0]}, {}, "f.parquet has the columns label_a: expected label alone, or label_"),
+        ({}, {"classes": 3}, "f.parquet: classes in pkdot's metadata: expected a text, true or false, or texts."),
+        ({}, {"task": "love"}, "f.parquet: task is 'love'"),
+        ({"group": pa.array(["a", None])}, {}, "f.parquet: group is <U1 (2,), empty in row 1"),
+    ],
+)
+def test_a_bad_table_is_named_with_its_column(
+    tmp_path: Path, change: dict[str, Any], metadata: dict[str, Any], sentence: str
+) -> None:
+    columns = {"label": [0, 1], "group": ["a", "b"], "face.a": [1.0, 2.0]}
+    about = {"task": "classification", "classes": ["x", "y"]}
+    path = parquet(tmp_path / "f.parquet", {**columns, **change}, {**about, **metadata})
+
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_features(path)
+
+
+def test_a_damaged_table_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    path.write_bytes(b"PAR1 no more")
+
+    with pytest.raises(CorpusError, match=r"f\.parquet is cut short or no Parquet file") as caught:
+        read_features(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes_must_be_those_of_the_recipe(npz: Writer) -> None:
+    corpus = read_features(npz())
+    inputs = InputSpec(
+        window_s=3.0,
+        hop_s=3.0,
+        features={"voice": FeatureSpec(shape=(2,)), "text": FeatureSpec(shape=(5,))},
+        signals={"eda": SignalSpec(channels=("gsr",), rate_hz=2)},
+    )
+
+    require_inputs(corpus, inputs, ["voice", "eda"])
+    with pytest.raises(CorpusError, match=r"features has no modality text: it has voice, eda\."):
+        require_inputs(corpus, inputs, ["text"])
+    longer = inputs.model_copy(update={"window_s": 4.0, "features": {"voice": FeatureSpec(shape=(3,))}})
+    with pytest.raises(
+        CorpusError, match=r"a row of eda is 1 × 6, but inputs\.signals\.eda says 1 × 8: expected chann"
+    ):
+        require_inputs(corpus, longer, ["eda"])
+    with pytest.raises(
+        CorpusError, match=r"a row of voice is 2, but inputs\.features\.voice says 3: expected its shape"
+    ):
+        require_inputs(corpus, longer, ["voice"])
+
+
+def test_the_check_lists_every_problem(npz: Writer) -> None:
+    lines = check_features(
+        npz(label=np.array([0, 1, 5, 1]), eda=np.zeros((3, 1)), split=np.array(["train", "test"] * 2))
+    )
+
+    assert [line.split(":")[2].split()[0] for line in lines] == ["label", "split", "split", "eda"]
+    assert all(line.startswith("problem: features.npz: ") for line in lines)
+
+
+def test_the_check_counts_classes_people_and_what_is_missing(npz: Writer) -> None:
+    lines = check_features(npz(name="study", split=np.array(["train", "train", "test", "test"])))
+
+    assert lines == [
+        "study: classification, 4 rows of 2 people in 4 clips",
+        "split test: 2 rows",
+        "split train: 2 rows",
+        "class calm: 1 rows",
+        "class tense: 2 rows",
+        "without a label: 1 rows",
+        "modality voice: 2, 1 rows missing, 1 values missing in the others",
+        "modality eda: 1 × 6, 0 rows missing, 0 values missing in the others",
+        "person anna: 2 rows",
+        "person ben: 2 rows",
+    ]
+
+
+def test_the_check_gives_the_range_of_values(npz: Writer) -> None:
+    lines = check_features(npz(task="regression", classes=None, values=["pain"], label=np.array([3.5, NAN, -1, 0])))
+
+    assert "pain: 3 rows, -1 to 3.5" in lines
+    assert "without a label: 1 rows" in lines
+
+
+def test_rows_that_stand_in_two_people_or_splits_are_leaks(npz: Writer) -> None:
+    eda = np.arange(40, dtype=np.float32).reshape(4, 10)
+    eda[2] = eda[1]  # ben's first row is anna's second
+    eda[3] = eda[0]
+    voice = np.array([[1, 2], [3, 4], [1, 2], [5, 6]], np.float32)  # two numbers may be alike by chance
+
+    lines = check_features(npz(eda=eda, voice=voice, split=np.array(["train", "train", "test", "test"])))
+
+    assert lines[:4] == [
+        "problem: eda is the same in rows of two splits, 2 times: first in row 0 (train) and row 3 (test).",
+        "problem: eda is the same in rows of two people, 2 times: first in row 0 (anna) and row 3 (ben).",
+        "note: voice is the same in rows of two splits, 1 times: first in row 0 (train) and row 2 (test).",
+        "note: voice is the same in rows of two people, 1 times: first in row 0 (anna) and row 2 (ben).",
+    ]
+
+
+def test_one_persons_repeated_rows_and_missing_rows_are_no_leak(npz: Writer) -> None:
+    eda = np.arange(40, dtype=np.float32).reshape(4, 10)
+    eda[1] = eda[0]
+    eda[2:] = NAN
+    eda[3] = np.arange(10) + 100
+
+    assert not [line for line in check_features(npz(eda=eda)) if "the same" in line]

@@ -1,0 +1,115 @@
+"""Who and what is in a BIDS data set with physiology: runs with their recordings and events, and people."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from training.corpora.bids_physio import MISSING, SUFFIX, entities, read_object
+from training.corpora.clip import CorpusError, relative
+
+SEXES: Final = {"f": "female", "female": "female", "m": "male", "male": "male", "o": "other", "other": "other"}
+AGE_BANDS: Final = ((0, 17), (18, 35), (36, 50), (51, 65), (66, 200))
+UNKNOWN: Final[Mapping[str, str]] = {"sex": "unknown", "age": "unknown"}
+"""Of people whom participants.tsv does not name."""
+
+
+class Event(NamedTuple):
+    """One line of an events file."""
+
+    run: str
+    number: int
+    onset_s: float
+    trial_type: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one person: its recordings, and its events if it has any."""
+
+    name: str
+    person: str
+    recordings: tuple[Path, ...]
+    events: Path
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Runs that have a recording, by name; the recordings of one run differ in `recording-` only."""
+    runs: dict[str, list[Path]] = {}
+    for pattern in (f"sub-*/*/*{SUFFIX}", f"sub-*/ses-*/*/*{SUFFIX}"):
+        for path in sorted(root.glob(pattern)):
+            parts = path.name.removesuffix(SUFFIX).split("_")
+            runs.setdefault("_".join(part for part in parts if not part.startswith("recording-")), []).append(path)
+    if not runs:
+        raise CorpusError(f"{root} has no sub-*/*/*{SUFFIX}: give the root of a BIDS data set with physiology.")
+    return [
+        Run(name, name.split("_")[0], tuple(paths), paths[0].with_name(f"{name}_events.tsv"))
+        for name, paths in sorted(runs.items())
+    ]
+
+
+def read_events(run: Run, root: Path) -> list[Event]:
+    """The events that have a type; a run of a task whose name begins with `rest` needs none."""
+    if not run.events.is_file():
+        if any(part.startswith("task-rest") for part in entities(run.events, "_events.tsv")):
+            return []
+        raise CorpusError(f"{relative(run.events, root)} is missing: expected the events of {run.recordings[0].name}.")
+    events = []
+    for number, row in enumerate(read_rows(run.events, ("onset", "trial_type")), start=1):
+        if row["trial_type"] in ("", MISSING):
+            continue
+        try:
+            onset_s = float(row["onset"])
+        except ValueError:
+            onset_s = np.nan
+        if not np.isfinite(onset_s):
+            raise CorpusError(
+                f"{run.events.name}, line {number + 1}, has the onset {row['onset']!r}: expected seconds."
+            )
+        events.append(Event(run.name, number, onset_s, row["trial_type"]))
+    return events
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The lines of a table with a header, separated by tabs; CorpusError where one of `columns` is missing."""
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t", restval="")
+    except UnicodeDecodeError:
+        raise CorpusError(f"{path.name} is not UTF-8: save it as UTF-8 text.") from None
+    for name in columns:
+        if name not in (reader.fieldnames or ()):
+            raise CorpusError(f"{path.name} has no column {name}: expected a header, separated by tabs.")
+    return list(reader)
+
+
+def read_participants(root: Path) -> dict[str, Mapping[str, str]]:
+    """Sex and age band by participant_id; nothing where there is no participants.tsv."""
+    path = root / "participants.tsv"
+    if not path.is_file():
+        return {}
+    return {
+        row["participant_id"]: {
+            "sex": SEXES.get(row.get("sex", "").lower(), "unknown"),
+            "age": age_band(row.get("age", "")),
+        }
+        for row in read_rows(path, ("participant_id",))
+    }
+
+
+def age_band(age: str) -> str:
+    """`36-50` and so on; "unknown" for what is no age. The oldest may be written `89+`."""
+    try:
+        years = float(age.removesuffix("+"))
+    except ValueError:
+        return "unknown"
+    return next((f"{low}-{high}" for low, high in AGE_BANDS if low <= int(years) <= high), "unknown")
+
+
+def licence(root: Path) -> str:
+    """Name and licence in dataset_description.json, as a sentence."""
+    path = root / "dataset_description.json"
+    facts = read_object(path) if path.is_file() else {}
+    return f"{facts.get('Name', root.resolve().name)}: {facts.get('License', 'no licence is stated')}."

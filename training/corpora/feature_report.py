@@ -1,0 +1,85 @@
+"""What `pkdot corpus check features` says of a corpus that can be read: leaks first, then counts."""
+
+import hashlib
+from collections import Counter
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.corpora.feature_corpus import FeatureCorpus
+
+BY_CHANCE: Final = 8
+"""Rows of fewer different numbers may well be alike by chance, or because two people saw the same thing."""
+
+
+def report(corpus: FeatureCorpus) -> list[str]:
+    """Sentences on rows that stand in two people or two splits, then counts by split, label, modality, group, person.
+
+    A person in two splits never gets here: such a corpus cannot be read.
+    """
+    leaks = [sentence for modality in corpus.modalities for sentence in repeated_rows(corpus, modality)]
+    people = sorted(set(corpus.group))
+    rows, splits = Counter(corpus.group), Counter(part for part in corpus.split if part)
+    kinds = sorted({kind for own in corpus.groups for kind in own})
+    of_person = dict(zip(corpus.group, corpus.groups, strict=True))
+    groups = Counter((kind, of_person[person][kind]) for person in people for kind in kinds)
+    return [
+        *sorted(leaks, reverse=True),  # "problem: ..." before "note: ..."
+        f"{corpus.name}: {corpus.task}, {len(corpus)} rows of {len(people)} people in {len(set(corpus.clip))} clips",
+        *(f"split {part}: {count} rows" for part, count in sorted(splits.items())),
+        *label_counts(corpus),
+        *(modality_count(corpus, modality) for modality in corpus.modalities),
+        *(f"{kind} {group}: {count} people" for (kind, group), count in sorted(groups.items())),
+        *(f"person {person}: {rows[person]} rows" for person in people),
+    ]
+
+
+def label_counts(corpus: FeatureCorpus) -> list[str]:
+    """Rows by class, or labelled rows with the range of each value."""
+    if corpus.classes:
+        counts = Counter(corpus.labels.tolist())
+        unlabelled = [f"without a label: {counts[-1]} rows"] if counts[-1] else []
+        return [*(f"class {name}: {counts[i]} rows" for i, name in enumerate(corpus.classes)), *unlabelled]
+    labelled = corpus.labels[np.isfinite(corpus.labels).all(axis=1)]
+    ranges = zip(corpus.values, labelled.min(axis=0), labelled.max(axis=0), strict=True)
+    unlabelled = [f"without a label: {len(corpus) - len(labelled)} rows"] if len(corpus) > len(labelled) else []
+    return [*(f"{name}: {len(labelled)} rows, {low:.3g} to {high:.3g}" for name, low, high in ranges), *unlabelled]
+
+
+def modality_count(corpus: FeatureCorpus, modality: str) -> str:
+    """The shape of a row, and what of it is missing."""
+    values, observed = corpus.modalities[modality], corpus.observed(modality)
+    missing, gaps = int((~observed).sum()), int(np.isnan(values[observed]).sum())
+    shape = " × ".join(map(str, values.shape[1:]))
+    return f"modality {modality}: {shape}, {missing} rows missing, {gaps} values missing in the others"
+
+
+def repeated_rows(corpus: FeatureCorpus, modality: str) -> list[str]:
+    """A sentence where rows of two people or two splits hold the same bytes, one for each of the two cases."""
+    alike = same_bytes(corpus.modalities[modality], corpus.observed(modality))
+    sentences = []
+    for of, what in ((corpus.split, "splits"), (corpus.group, "people")):
+        across = [rows for rows in alike if len({of[row] for row in rows}) > 1]
+        certain = [rows for rows in across if distinct(corpus.modalities[modality][rows[0]]) >= BY_CHANCE]
+        for word, found in (("problem", certain), ("note", [] if certain else across)):
+            if found:
+                first, second = found[0][0], next(row for row in found[0] if of[row] != of[found[0][0]])
+                sentences.append(
+                    f"{word}: {modality} is the same in rows of two {what}, {len(found)} times: first in row {first} "
+                    f"({of[first]}) and row {second} ({of[second]})."
+                )
+    return sentences
+
+
+def same_bytes(values: NDArray[np.float32], observed: NDArray[np.bool_]) -> list[list[int]]:
+    """The observed rows that are equal byte by byte, in groups of two and more, by their first row."""
+    rows: dict[bytes, list[int]] = {}
+    for row in np.flatnonzero(observed).tolist():
+        rows.setdefault(hashlib.sha256(values[row].tobytes()).digest(), []).append(row)
+    return [found for found in rows.values() if len(found) > 1]
+
+
+def distinct(row: NDArray[np.float32]) -> int:
+    """How many different numbers a row holds."""
+    return len(np.unique(row[np.isfinite(row)]))

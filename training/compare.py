@@ -1,86 +1,154 @@
-"""The table of methods over seeds, the teacher first.
+"""All rows of the table over seeds and folds, in one run that goes on where it was stopped.
 
-All rows of a seed share data, split, encoders and their weights, initial fusion, epochs and selection rule.
+All rows of a seed and fold, a cell, share data, split, encoders and their weights, initial fusion, steps and selection
+rule. A cell is a folder; a row that is done has its predictions there, and is not run again.
 """
 
-import csv
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
+from models.nets.student import Student
 from training.config import RunConfig
-from training.run import label, load_student, shared_stages, student_stages
+from training.corpora.splits import fold_count
+from training.predictions import Predictions, load_predictions
+from training.run import label, load_row, shared_stages, student_stages
 from training.run_folder import RunFolder
-from training.stages.evaluate import evaluate
-from training.stages.methods import METHODS
-from training.stages.prepare import prepare_setting
+from training.stages.diagnostics import matrices
+from training.stages.evaluate import predict_people
+from training.stages.methods import ROWS
+from training.stages.prepare import open_setting, read_windows
 
-HEADLINE = {
-    "pain": ("accuracy", "accuracy_lowest_highest"),
-    "valence-arousal": ("ccc_valence", "ccc_arousal", "ccc_mean"),
-}
-
-Scores = dict[str, dict[str, float]]
+TEACHER = "teacher"
+Results = dict[str, list[Predictions]]
+"""Row to what it said of everybody, one for each seed."""
 
 
-def compare(config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[str]) -> dict[int, Scores]:
-    """Scores by seed and row; what an earlier call finished is read, not computed again. Writes CSV and Markdown."""
-    results = {
-        seed: _one_seed(config.model_copy(update={"seed": seed}), path / f"seed-{seed}", methods) for seed in seeds
-    }
-    write_csv(results, path / "table.csv")
-    (path / "table.md").write_text(markdown(config, results), encoding="utf-8")
-    return results
+class Row(NamedTuple):
+    """A method for one set of available modalities, or the teacher."""
+
+    method: str
+    available: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """How the row is called in tables."""
+        return f"{self.method} ({label(self.available)})"
+
+    @property
+    def file(self) -> str:
+        """How its checkpoint and predictions are called."""
+        plain = "".join(c if c.isalnum() or c in "+=." else "-" for c in self.method)
+        return f"{plain}-{label(self.available)}"
 
 
-def _one_seed(config: RunConfig, path: Path, methods: Sequence[str]) -> Scores:
-    folder = RunFolder(path)
-    folder.begin(config, resume=True)
-    done: Scores = folder.metrics().get("rows", {})
-    wanted = [("teacher", config.modalities)] + [
-        (method, available) for available in config.students if config.missing(available) for method in methods
+def rows_of(config: RunConfig, methods: Sequence[str]) -> list[Row]:
+    """The teacher, then every method for every student that has something to hallucinate."""
+    students = [available for available in config.students if config.missing(available)]
+    return [Row(TEACHER, config.modalities), *(Row(m, available) for available in students for m in methods)]
+
+
+def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None) -> list[RunConfig]:
+    """One configuration for each seed and fold; `folds` limits how many of the protocol's are run, from the first."""
+    protocol = config.splits.protocol
+    corpus_clips = read_windows(config)[0].clips if protocol == "loso" else ()
+    count = fold_count(corpus_clips, config.splits)
+    return [
+        config.model_copy(update={"seed": seed, "fold": fold})
+        for seed in seeds
+        for fold in range(min(count, folds or count))
     ]
-    rows = [_row(method, available) for method, available in wanted]
-    if set(rows) <= set(done):
-        return {row: done[row] for row in rows}
-    setting = prepare_setting(config, folder.scratch)
-    encoders, teacher = shared_stages(setting, folder)
-    for row, (method, available) in zip(rows, wanted, strict=True):
-        if row in done:
-            continue
-        if method == "teacher":
-            done[row] = evaluate(setting, teacher, config.modalities)
-        else:
-            name = f"{method.replace(' ', '-')}-{label(available)}"
-            student_stages(setting, folder, encoders, teacher, available, METHODS[method], name)
-            student = load_student(setting, folder, available, name, hallucinates=METHODS[method].hallucinates)
-            done[row] = evaluate(setting, student, available)
-        folder.add_metrics("rows", done)
-    return {row: done[row] for row in rows}
 
 
-def _row(method: str, available: tuple[str, ...]) -> str:
-    return f"{method} ({label(available)})"
+def compare(
+    config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[str], *, folds: int | None, jobs: int
+) -> Results:
+    """Run what is not done yet, `jobs` cells at once, and gather the predictions."""
+    rows, cells = rows_of(config, methods), cells_of(config, seeds, folds)
+    todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
+    run = partial(run_cell, path=path, rows=rows)
+    bar = partial(tqdm, total=len(cells), initial=len(cells) - len(todo), desc=config.name, unit="cell")
+    if jobs == 1:
+        for cell in bar(todo):
+            run(cell)
+    elif todo:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+            list(bar(pool.map(run, todo)))
+    return gather(path, cells, rows)
 
 
-def write_csv(results: dict[int, Scores], file: Path) -> None:
-    """One line for each seed, row and score."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["seed", "row", "score", "value"])
-        for seed, rows in results.items():
-            writer.writerows((seed, row, name, value) for row, scores in rows.items() for name, value in scores.items())
+def cell_folder(path: Path, cell: RunConfig) -> Path:
+    """Where a cell's run lies."""
+    return path / f"seed-{cell.seed}" / f"fold-{cell.fold}"
 
 
-def markdown(config: RunConfig, results: dict[int, Scores]) -> str:
-    """Mean ± standard deviation over seeds of the task's headline scores."""
-    names = HEADLINE[config.task]
-    lines = [f"| {config.name}, {len(results)} seeds | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
-    for row in next(iter(results.values())):
-        cells = []
-        for name in names:
-            values = np.array([scores[row][name] for scores in results.values()])
-            cells.append(f"{values.mean():.3f} ± {values.std(ddof=1) if len(values) > 1 else 0.0:.3f}")
-        lines.append(f"| {row} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> Results:
+    """Each row's predictions, the folds of a seed joined."""
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    return {
+        row.name: [
+            joined_folds([load_predictions(_file(cell_folder(path, cell), row)) for cell in cells if cell.seed == seed])
+            for seed in seeds
+        ]
+        for row in rows
+    }
+
+
+def joined_folds(parts: Sequence[Predictions]) -> Predictions:
+    """The folds of one seed, in which everybody is tested once, as one; items in the order of their names."""
+    joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("person", "item", "truth", "said")]
+    order = np.argsort(joined[1], kind="stable")
+    person, item, truth, said = (values[order] for values in joined)
+    return Predictions(parts[0].task, parts[0].names, person, item, truth, said)
+
+
+def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
+    """Train and test every row of one seed and fold that is not done yet."""
+    folder = RunFolder(cell_folder(path, cell))
+    folder.begin(cell, resume=True)
+    with open_setting(cell, folder.path) as setting:
+        folder.add_metrics("protocol", [setting.split.sentence, *setting.corpus.notes])
+        encoders, teacher = shared_stages(setting, folder)
+        for row in rows:
+            if _file(folder.path, row).exists():
+                continue
+            needed = cell.modalities
+            if row.method == TEACHER:
+                said = predict_people(setting, teacher, needed, setting.test)
+            else:
+                method = ROWS[row.method]
+                student_stages(setting, folder, encoders, teacher, row.available, method, row.file)
+                student = load_row(setting, folder, row.available, row.file, method)
+                if method.graph != "oracle":
+                    needed = row.available
+                said = predict_people(setting, student, needed, setting.test)
+                if "OT" in method.terms and isinstance(student, Student):
+                    shown = matrices(setting, student, teacher, method.change(cell.student))
+                    np.savez(folder.path / f"matrices-{row.file}.npz", *[values.cpu().numpy() for values in shown])
+            said.save(_file(folder.path, row))
+
+
+def protocol_sentences(path: Path, cells: Sequence[RunConfig]) -> list[str]:
+    """How the results came about, as the first cell's run says."""
+    sentences: list[str] = RunFolder(cell_folder(path, cells[0])).metrics()["protocol"]
+    return sentences
+
+
+def _file(folder: Path, row: Row) -> Path:
+    return folder / "predictions" / f"{row.file}.npz"
+
+
+def _is_done(folder: Path, rows: Sequence[Row]) -> bool:
+    return all(_file(folder, row).exists() for row in rows)
+
+
+def _one_thread() -> None:
+    """Several cells at once share the cores."""
+    torch.set_num_threads(1)

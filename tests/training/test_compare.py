@@ -1,69 +1,148 @@
 """The table of methods: fair, complete, and not computed twice."""
 
-from collections.abc import Callable
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
-from training.compare import compare, markdown
-from training.stages.methods import BASIC, METHODS
+from training.compare import compare, rows_of
+from training.config import RunConfig
+from training.predictions import Predictions
+from training.report import compare_all
+from training.run_folder import RunFolder
+from training.stages.methods import BASIC, METHODS, VARIATIONS
 from training.stages.setting import Setting
+from training.statistics import compare_scores
+from training.table import adjusted, latex, make_table, markdown
+
+MakeSetting = Callable[[str], Setting]
+
+
+@pytest.fixture
+def toys(toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunConfig]:
+    """`toys(task, **config)`: a configuration whose corpus is the toy people."""
+
+    def make(task: str, **values: object) -> RunConfig:
+        toy = toy_setting(task)
+        config = RunConfig.model_validate(toy.config.model_dump() | values)
+
+        @contextmanager
+        def open_toy(cell: RunConfig, folder: Path) -> Iterator[Setting]:
+            (folder / "scratch").mkdir(exist_ok=True)
+            yield replace(toy, config=cell, scratch=folder / "scratch")
+
+        monkeypatch.setattr("training.compare.open_setting", open_toy)
+        return config
+
+    return make
 
 
 def test_the_table_has_every_row_for_every_seed_and_is_not_computed_twice(
-    toy_setting: Callable[[str], Setting], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    toy = toy_setting("pain")
-    settings = {seed: toy.config.model_copy(update={"seed": seed}) for seed in (0, 1)}
-
-    def prepare(config: object, scratch: Path) -> Setting:
-        assert config in settings.values()
-        scratch.mkdir(parents=True)
-        return Setting(**{**vars(toy), "config": config, "scratch": scratch})
+    config = toys("pain")
 
     def refuse(*_: object) -> NoReturn:
         raise AssertionError("a finished table was prepared again")
 
-    monkeypatch.setattr("training.compare.prepare_setting", prepare)
-    first = compare(toy.config, tmp_path, [0, 1], BASIC)
-    monkeypatch.setattr("training.compare.prepare_setting", refuse)
-    second = compare(toy.config, tmp_path, [0, 1], BASIC)
+    first = compare_all([config], tmp_path, [0, 1], BASIC, folds=1, jobs=1)
+    monkeypatch.setattr("training.compare.open_setting", refuse)
+    second = compare_all([config], tmp_path, [0, 1], BASIC, folds=1, jobs=1)
 
     rows = ["teacher (face+eda)", "student without privileged (face)", "hallucination only (face)", "PKDOT (face)"]
-    assert list(first[0]) == list(second[1]) == rows
-    assert first == second
-    assert (tmp_path / "table.md").read_text() == markdown(toy.config, first)
-    table = (tmp_path / "table.csv").read_text().splitlines()
-    assert table[0] == "seed,row,score,value"
-    assert len(table) == 1 + 2 * len(rows) * len(first[0][rows[0]])
+    assert list(first.data["toy-pain"]["rows"]) == rows
+    assert json.dumps(first.data) == json.dumps(second.data)
+    made = {file.name for file in (tmp_path / "toy-pain").iterdir()}
+    assert {"table.csv", "table.md", "table.tex", "plots", "seed-0", "seed-1"} <= made
+    plots = {file.name for file in (tmp_path / "toy-pain" / "plots").iterdir()}
+    assert plots == {"rows.png", "calibration.png", "matrices-PKDOT-face.png"}
+    table = list(csv.DictReader((tmp_path / "toy-pain" / "table.csv").read_text().splitlines()))
+    assert {line["row"] for line in table} == set(rows)
 
 
-def test_the_table_gives_mean_and_standard_deviation_over_seeds(toy_setting: Callable[[str], Setting]) -> None:
-    config = toy_setting("pain").config
-    scores = {
-        0: {"PKDOT (face)": {"accuracy": 0.2, "accuracy_lowest_highest": 0.5}},
-        1: {"PKDOT (face)": {"accuracy": 0.4, "accuracy_lowest_highest": 0.5}},
+def test_a_comparison_that_was_stopped_goes_on_with_the_row_it_had_not_done(
+    toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = toys("pain")
+    compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
+    trained = []
+    finish = RunFolder.finish
+
+    def watch(self: RunFolder, stage: str, weights: Any, metrics: Any) -> None:
+        trained.append(stage)
+        finish(self, stage, weights, metrics)
+
+    monkeypatch.setattr(RunFolder, "finish", watch)
+    compare(config, tmp_path, [0], BASIC, folds=1, jobs=1)
+
+    assert trained == ["tnet-face", "hallucination-only-face", "PKDOT-face"]
+
+
+@pytest.mark.parametrize("task", ["pain", "regression"])
+def test_every_row_trains_and_each_teacher_is_trained_once(
+    toys: Callable[..., RunConfig], tmp_path: Path, task: str
+) -> None:
+    quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
+    config = toys(task, **quick, student={"epochs": 1, "batch": 8, "k": 4})
+    methods = [*METHODS, *VARIATIONS]
+
+    results = compare(config, tmp_path, [0], methods, folds=1, jobs=1)
+
+    assert list(results) == [row.name for row in rows_of(config, methods)]
+    sizes = {len(said.item) for runs in results.values() for said in runs}
+    assert len(sizes) == 1
+    second = config.modalities[1]
+    both = f"face+{second}"
+    made = {file.stem for file in (tmp_path / "seed-0" / "fold-0").glob("*.pt")}
+    assert {name for name in made if name.startswith(("teacher", "aligned"))} == {
+        *("teacher", "teacher-face", f"teacher-{second}"),
+        *(f"teacher-{what}-cross{n}" for what in (both, "face", second) for n in (0, 1)),
+        *("aligned-face", "aligned-cross0-face", "aligned-cross1-face"),
     }
 
-    assert "| PKDOT (face) | 0.300 ± 0.141 | 0.500 ± 0.000 |" in markdown(config, scores)
+
+def _people(right: dict[str, list[bool]], *, task: str = "classification") -> Predictions:
+    """People who were answered rightly or wrongly, two classes."""
+    person = [who for who, own in right.items() for _ in own]
+    truth = np.zeros(len(person), np.int64)
+    said = np.array([[1.0, 0.0] if ok else [0.0, 1.0] for own in right.values() for ok in own])
+    item = np.array([f"{who} {i}" for who, own in right.items() for i in range(len(own))])
+    return Predictions(task, ("no", "yes"), np.array(person), item, truth, said)  # type: ignore[arg-type]
 
 
-def test_every_row_trains_and_each_control_has_a_teacher_of_its_own(
-    toy_setting: Callable[[str], Setting], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    toy = toy_setting("pain")
-    quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
-    values = toy.config.model_dump() | quick | {"student": {"epochs": 1, "batch": 8, "k": 4}}
-    config = type(toy.config).model_validate(values)
-    monkeypatch.setattr(
-        "training.compare.prepare_setting",
-        lambda config, scratch: scratch.mkdir(parents=True) or Setting(**{**vars(toy), "config": config}),
+def test_people_are_compared_with_themselves_and_averaged_over_seeds() -> None:
+    bound = "student without privileged (voice)"
+    good = {f"p{i}": [True, True] for i in range(12)}
+    fair = {f"p{i}": [True, i % 2 == 0] for i in range(12)}
+    poor = {f"p{i}": [True, False] for i in range(12)}
+    results = {
+        bound: [_people(poor), _people(poor)],
+        "KD (voice)": [_people(fair), _people(poor)],
+        "PKDOT balanced (voice)": [_people(good), _people(good)],
+    }
+
+    (table,) = adjusted([make_table("toy", results, ["2 folds by person"])])
+
+    assert table.rows["KD (voice)"].headline == pytest.approx(0.625)
+    assert table.rows["PKDOT balanced (voice)"].less_reference == compare_scores(
+        {f"p{i}": 1.0 for i in range(12)}, {f"p{i}": 0.5 for i in range(12)}
     )
-
-    (rows,) = compare(config, tmp_path, [0], list(METHODS)).values()
-
-    assert list(rows) == ["teacher (face+eda)", *(f"{method} (face)" for method in METHODS)]
-    assert all(scores["clips"] == len(toy.test) for scores in rows.values())
-    made = {file.stem for file in (tmp_path / "seed-0").glob("teacher*.pt")}
-    assert made == {"teacher", "teacher-face", "teacher-eda"}
+    assert table.rows[bound].less_reference is None
+    assert [(one.a, one.b) for one in table.fixed] == [
+        ("PKDOT balanced (voice)", bound),
+        ("PKDOT balanced (voice)", "KD (voice)"),
+    ]
+    assert table.fixed[0].found.p_value == pytest.approx(2 / 2**12)
+    assert table.fixed[0].adjusted_p == pytest.approx(2 * 2 / 2**12)  # the smallest of two
+    text = markdown(table)
+    assert "2 folds by person" in text
+    assert "| PKDOT balanced (voice) | 1.000 ± 0.000 |" in text
+    assert "+0.500 [+0.500, +0.500]" in text
+    assert r"PKDOT balanced (voice) & 1.000 $\pm$ 0.000" in latex(table)
+    assert r"balanced\_accuracy" in latex(table)

@@ -1,0 +1,91 @@
+"""Pictures of a table: bars, ablation curves, similarities and coupling, and calibration."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from training.predictions import Predictions
+from training.table import RowResult, Table
+
+Floats = NDArray[np.float64]
+ABLATION = re.compile(r"^ablation (?P<setting>\w+)=(?P<value>[\d.]+)(?P<how>, [^(]*)? \((?P<student>.*)\)$")
+
+
+def draw_bars(table: Table, file: Path) -> None:
+    """Each row's headline with its interval over people; ablations have a picture of their own."""
+    rows = {name: row for name, row in table.rows.items() if not name.startswith("ablation")}
+    figure = Figure(figsize=(7, 0.28 * len(rows) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(rows))[::-1]
+    axes.barh(places, [row.headline for row in rows.values()], color="0.75")
+    for place, row in zip(places, rows.values(), strict=True):
+        if row.interval is not None:
+            axes.plot(row.interval, (place, place), color="black", linewidth=1)
+    axes.set_yticks(places, list(rows))
+    axes.set_xlabel("mean accuracy of people" if table.task in ("pain", "classification") else "pooled CCC")
+    axes.set_title("; ".join((table.name, *table.sentences[:1])), fontsize=8)
+    figure.savefig(file, dpi=150)
+
+
+def draw_ablations(table: Table, file: Path) -> bool:
+    """One curve for each setting that was varied; nothing is drawn, and False returned, where none was."""
+    curves: dict[tuple[str, str], list[tuple[float, RowResult]]] = {}
+    for name, row in table.rows.items():
+        if match := ABLATION.match(name):
+            key = (match["setting"], f"{match['student']}{match['how'] or ''}")
+            curves.setdefault(key, []).append((float(match["value"]), row))
+    if not curves:
+        return False
+    settings = list(dict.fromkeys(setting for setting, _ in curves))
+    figure = Figure(figsize=(3.2 * len(settings), 3), layout="constrained")
+    for axes, setting in zip(np.atleast_1d(figure.subplots(1, len(settings))), settings, strict=True):
+        for (which, how), points in curves.items():
+            if which == setting:
+                values, rows = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+                axes.plot(values, [row.headline for row in rows], marker="o", label=how)
+        axes.set_xscale("log")
+        axes.set_xlabel(setting)
+        axes.legend(fontsize=6)
+    figure.savefig(file, dpi=150)
+    return True
+
+
+def draw_matrices(matrices: Sequence[NDArray[np.generic]], name: str, file: Path) -> None:
+    """The teacher's and the student's similarities (B, B) and the coupling (B, B), samples in the order of targets."""
+    teacher, student, plan, targets = matrices
+    order = np.argsort(targets if targets.ndim == 1 else targets[:, 0], kind="stable")
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    titles = ("teacher", "student", "coupling")
+    for axes, values, title in zip(figure.subplots(1, 3), (teacher, student, plan), titles, strict=True):
+        image = axes.imshow(values[np.ix_(order, order)], cmap="viridis")
+        figure.colorbar(image, ax=axes, shrink=0.7)
+        axes.set_title(title, fontsize=8)
+    figure.suptitle(f"{name}, one batch", fontsize=8)
+    figure.savefig(file, dpi=150)
+
+
+def draw_calibration(said: Mapping[str, Sequence[Predictions]], file: Path, *, bins: int = 10) -> bool:
+    """How often the likeliest label is right against how likely it is said to be; False for values, which have none."""
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot((0, 1), (0, 1), color="0.7", linewidth=1)
+    for name, runs in said.items():
+        if runs[0].task not in ("pain", "classification"):
+            return False
+        answers = np.concatenate([run.said for run in runs])
+        truth = np.concatenate([run.truth for run in runs])
+        there = np.isfinite(answers).all(axis=1)
+        confidence, right = answers[there].max(axis=1), answers[there].argmax(axis=1) == truth[there]
+        place = np.minimum((confidence * bins).astype(int), bins - 1)
+        used = [b for b in range(bins) if (place == b).sum() >= 5]
+        means = [(confidence[place == b].mean(), right[place == b].mean()) for b in used]
+        axes.plot(*zip(*means, strict=True), marker="o", label=name)
+    axes.set_xlabel("probability of the likeliest")
+    axes.set_ylabel("how often it is right")
+    axes.legend(fontsize=6)
+    figure.savefig(file, dpi=150)
+    return True

@@ -1,0 +1,73 @@
+"""What a student said of each test item: the scores, intervals and tests of the table are computed from this alone.
+
+Axes: n items (clips, or labelled frames), K levels or classes, C values.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.spec import Task
+from training.metrics import affect_metrics, classification_metrics, pain_metrics, regression_metrics
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Nothing is left out: a clip without an answer is here with NaN."""
+
+    task: Task
+    names: tuple[str, ...]
+    """Levels or classes, or the names of the values."""
+    person: NDArray[np.str_]
+    """(n,)"""
+    item: NDArray[np.str_]
+    """(n,): clip, or clip and frame."""
+    truth: NDArray[np.generic]
+    """(n,) int64, or (n, C) float64."""
+    said: Floats
+    """(n, K) probabilities, NaN for no answer; or (n, C)."""
+
+    def scores(self) -> dict[str, float]:
+        """Every score of the task over all items."""
+        if self.task == "pain":
+            return pain_metrics(self.said, self.truth.astype(np.int64))
+        if self.task == "classification":
+            return classification_metrics(self.said, self.truth.astype(np.int64))
+        truth = self.truth.astype(np.float64)
+        if self.task == "valence-arousal":
+            return affect_metrics(self.said, truth)
+        return regression_metrics(self.said, truth, self.names)
+
+    def save(self, file: Path) -> None:
+        """Write what `load_predictions` reads, beside its place and renamed."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        with part.open("wb") as stream:
+            np.savez_compressed(
+                stream,
+                allow_pickle=False,
+                task=np.array(self.task),
+                names=np.array(self.names),
+                person=self.person,
+                item=self.item,
+                truth=self.truth,
+                said=self.said,
+            )
+        part.replace(file)
+
+
+def load_predictions(file: Path) -> Predictions:
+    """What `Predictions.save` wrote."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return Predictions(
+            task=str(arrays["task"]),  # type: ignore[arg-type]
+            names=tuple(str(name) for name in arrays["names"]),
+            person=arrays["person"],
+            item=arrays["item"],
+            truth=arrays["truth"],
+            said=arrays["said"],
+        )

@@ -1,0 +1,67 @@
+"""From recipes to files: run the comparison of each, adjust the tests over all of them, write tables and pictures."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from training.compare import Results, cell_folder, cells_of, compare, protocol_sentences, rows_of
+from training.config import RunConfig
+from training.plots import draw_ablations, draw_bars, draw_calibration, draw_matrices
+from training.table import Table, adjusted, latex, make_table, markdown, write_csv
+
+
+class Report(NamedTuple):
+    """What `pkdot compare` prints."""
+
+    text: str
+    data: dict[str, Any]
+
+
+def compare_all(
+    configs: Sequence[RunConfig],
+    out: Path,
+    seeds: Sequence[int],
+    methods: Sequence[str],
+    *,
+    folds: int | None,
+    jobs: int,
+) -> Report:
+    """Run what is not done yet of all recipes; `out`/NAME gets table.csv, table.md, table.tex and plots/."""
+    everything = {
+        config.name: compare(config, out / config.name, seeds, methods, folds=folds, jobs=jobs) for config in configs
+    }
+    tables = [
+        make_table(
+            config.name,
+            everything[config.name],
+            protocol_sentences(out / config.name, cells_of(config, seeds, folds)),
+        )
+        for config in configs
+    ]
+    tables = adjusted(tables)
+    for config, table in zip(configs, tables, strict=True):
+        path = out / config.name
+        write_csv(table, path / "table.csv")
+        (path / "table.md").write_text(markdown(table), encoding="utf-8")
+        (path / "table.tex").write_text(latex(table), encoding="utf-8")
+        _draw(config, table, everything[config.name], path, cells_of(config, seeds, folds)[0], methods)
+    return Report("\n".join(markdown(table) for table in tables), {table.name: asdict(table) for table in tables})
+
+
+def _draw(
+    config: RunConfig, table: Table, results: Results, path: Path, first: RunConfig, methods: Sequence[str]
+) -> None:
+    plots = path / "plots"
+    plots.mkdir(exist_ok=True)
+    draw_bars(table, plots / "rows.png")
+    draw_ablations(table, plots / "ablations.png")
+    shown = [name for name in results if not name.startswith("ablation")]
+    draw_calibration({name: results[name] for name in shown[:8]}, plots / "calibration.png")
+    for row in rows_of(config, methods):
+        file = cell_folder(path, first) / f"matrices-{row.file}.npz"
+        if file.exists() and not row.method.startswith("ablation"):
+            with np.load(file, allow_pickle=False) as arrays:
+                draw_matrices([arrays[name] for name in arrays.files], row.name, plots / f"{file.stem}.png")

@@ -11,23 +11,31 @@ from typing import Any, TypeAlias
 from models.bundle import BundleError
 from models.inputs.media import MediaError
 from models.inputs.signals import SignalError
+from models.nets.huggingface import HuggingFaceError
+from models.nets.weights_file import WeightsFileError
 from training.allocator import keep_freed_memory
 from training.config import ConfigError, load_config
 from training.corpora.clip import CorpusError
 from training.corpora.splits import SplitError
 from training.face_nets.fetch import FaceNetsMissingError
 from training.loop import TrainingError
-from training.losses.sinkhorn import NotConverged
+from training.losses.transport import NotConverged
 from training.replacing import FolderInUseError
-from training.stages.methods import BASIC, METHODS
+from training.stages.methods import ABLATIONS, BASIC, METHODS, ROWS, VARIATIONS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], object]
 
-USED_WRONGLY = (ConfigError, CorpusError, FolderInUseError, SplitError, SignalError, MediaError, FaceNetsMissingError)
+USED_WRONGLY = (
+    ConfigError, CorpusError, FolderInUseError, SplitError, SignalError, MediaError, FaceNetsMissingError,
+    WeightsFileError, HuggingFaceError,
+)  # fmt: skip
 FAILED = (TrainingError, NotConverged, BundleError, BrokenProcessPool, OSError)
 
-KINDS = ("biovid", "affwild2")
+SYNTHETIC_KINDS = ("biovid", "affwild2", "features")
+CHECKED_KINDS = (*SYNTHETIC_KINDS, "bids")
+GROUPS = {"all": METHODS, "variations": VARIATIONS, "ablations": ABLATIONS}
+"""Names that stand for several rows."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -54,17 +62,20 @@ def add_commands(commands: Commands) -> None:
     export.add_argument("run_folder", metavar="RUN", type=Path)
     export.add_argument("to", metavar="DIR", type=Path)
     compare = _command(
-        commands, "compare", "the table of methods over seeds",
+        commands, "compare", "the table of methods over seeds and folds",
         "pkdot compare training/configs/synthetic-*.yaml --seeds 3", _compare,
     )  # fmt: skip
     compare.add_argument("configs", metavar="CONFIG.yaml", type=Path, nargs="+")
     compare.add_argument("--set", metavar="a.b=c", action="append", default=[], dest="overrides")
     compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder; finished rows in it are kept")
     compare.add_argument(
-        "--methods", metavar="NAME", nargs="+", choices=[*METHODS, "all"], default=list(BASIC),
-        help=f"rows beside the teacher: all, or some of {'; '.join(METHODS)} (default: {'; '.join(BASIC)})",
+        "--methods", metavar="NAME", nargs="+", choices=[*GROUPS, *ROWS], default=list(BASIC),
+        help=f"rows beside the teacher: {', '.join(GROUPS)}, or names that docs/methods.md explains "
+        f"(default: {'; '.join(BASIC)})",
     )  # fmt: skip
     compare.add_argument("--seeds", type=_count, default=3, help="how many, counted from 0 (default 3)")
+    compare.add_argument("--folds", type=_count, help="only so many of the protocol's folds, from the first")
+    compare.add_argument("--jobs", type=_count, default=1, help="so many seeds and folds at once (default 1)")
 
 
 def _command(commands: Commands, name: str, what: str, example: str, run: Run) -> argparse.ArgumentParser:
@@ -115,12 +126,12 @@ def _corpus(commands: Commands) -> None:
         epilog="example: pkdot corpus check biovid corpora/biovid",
     )
     verbs = corpus.add_subparsers(required=True, metavar="VERB")
-    for name, what, run in (
-        ("synthesize", "write the synthetic corpus in a real corpus's own format", _synthesize),
-        ("check", "read a corpus and report what is wrong with it", _check),
+    for name, what, run, kinds in (
+        ("synthesize", "write the synthetic corpus in a real corpus's own format", _synthesize, SYNTHETIC_KINDS),
+        ("check", "read a corpus and report what is wrong with it", _check, CHECKED_KINDS),
     ):
         verb = _command(verbs, name, what, f"pkdot corpus {name} biovid corpora/biovid", run)
-        verb.add_argument("kind", metavar="KIND", choices=KINDS, help=" or ".join(KINDS))
+        verb.add_argument("kind", metavar="KIND", choices=kinds, help=", ".join(kinds))
         verb.add_argument("folder", metavar="DIR", type=Path)
 
 
@@ -136,20 +147,22 @@ def _demo(arguments: argparse.Namespace) -> object:
 
 
 def _synthesize(arguments: argparse.Namespace) -> object:
-    from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
+    from training.stages.prepare import SYNTHESIZE
 
-    if arguments.kind == "biovid":
-        synthesize_biovid(arguments.folder)
-    else:
-        synthesize_affwild2(arguments.folder)
+    SYNTHESIZE[arguments.kind](arguments.folder)
     return {"written": str(arguments.folder)}
 
 
 def _check(arguments: argparse.Namespace) -> object:
     from training.corpora.affwild2 import check_affwild2
+    from training.corpora.bids import check_bids
     from training.corpora.biovid import check_biovid
+    from training.corpora.features import check_features
 
-    findings = {"biovid": check_biovid, "affwild2": check_affwild2}[arguments.kind](arguments.folder)
+    checks = {
+        "biovid": check_biovid, "affwild2": check_affwild2, "features": check_features, "bids": check_bids,
+    }  # fmt: skip
+    findings = checks[arguments.kind](arguments.folder)
     problems = sum(finding.startswith("problem: ") for finding in findings)
     print(json.dumps({"findings": findings, "problems": problems}) if arguments.json else "\n".join(findings))
     if problems:
@@ -158,12 +171,14 @@ def _check(arguments: argparse.Namespace) -> object:
 
 
 def _train(arguments: argparse.Namespace) -> object:
+    from training.ranks import joined_ranks
     from training.run import train
     from training.run_folder import RunFolder
 
     config = load_config(arguments.config, arguments.overrides)
     folder = arguments.out or Path("runs") / config.name
-    bundle = train(config, folder, resume=arguments.resume)
+    with joined_ranks():
+        bundle = train(config, folder, resume=arguments.resume)
     return {"bundle": str(bundle.path), "version": bundle.version, "test": RunFolder(folder).metrics()["test"]}
 
 
@@ -189,16 +204,14 @@ def _open_run(path: Path) -> tuple[Any, Any]:
 
 
 def _compare(arguments: argparse.Namespace) -> object:
-    from training.compare import compare, markdown
+    from training.report import compare_all
 
     configs = [load_config(file, arguments.overrides) for file in arguments.configs]
     names = [config.name for config in configs]
     if doubled := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"two recipes are named {doubled[0]}; give one of them another `name`")
-    methods = list(METHODS) if "all" in arguments.methods else arguments.methods
-    tables, everything = [], {}
-    for config in configs:
-        results = compare(config, arguments.out / config.name, range(arguments.seeds), methods)
-        tables.append(markdown(config, results))
-        everything[config.name] = {str(seed): rows for seed, rows in results.items()}
-    return everything if arguments.json else "\n".join(tables)
+    methods = list(dict.fromkeys(row for name in arguments.methods for row in GROUPS.get(name, (name,))))
+    report = compare_all(
+        configs, arguments.out, range(arguments.seeds), methods, folds=arguments.folds, jobs=arguments.jobs
+    )
+    return report.data if arguments.json else report.text

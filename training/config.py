@@ -8,79 +8,55 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from models.inputs.signals import PREPARATIONS
 from models.inputs.voice import mel_filters
+from models.nets.encoder_spec import encoders_of
 from models.nets.network import NetworkSpec
 from models.spec import FACE, VOICE, InputSpec, Modality, Task
+from training.stage_config import (
+    Config,
+    LabelsConfig,
+    Seed,
+    Share,
+    SplitConfig,
+    StageConfig,
+    StudentConfig,
+    TeacherConfig,
+    TNetConfig,
+)
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Weight = Annotated[float, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0)]
+TASKS: dict[str, Task] = {"biovid": "pain", "affwild2": "valence-arousal"}
+"""Of corpora that have one task."""
 
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message names the file and the key."""
 
 
-class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 class CorpusConfig(Config):
-    kind: Literal["biovid", "affwild2"]
+    kind: Literal["biovid", "affwild2", "features", "bids"]
     root: Path | None = None
     """Where the corpus lies; null takes the synthetic corpus of this kind, written into the cache on first use."""
-
-
-class SplitConfig(Config):
-    """Shares of the people. Each person is in one part only; where the corpus has its own test split, that is used."""
-
-    test: Share = 0.25
-    select: Share = 0.15
-    """Choose the epoch."""
-    calibrate: Share = 0.2
-    """Fit the conformal quantiles, nothing else."""
-    seed: Seed = 0
+    task: Task | None = None
+    """What a feature corpus is for; BioVid and Affwild2 say it themselves."""
+    levels: tuple[str, ...] = ()
+    """Only these levels or classes, in this order, e.g. `[BL1, PA4]`; empty for all."""
+    aligned: bool = False
+    """Affwild2: take the faces that its owners cropped, where they are there; the video then gives sound and times."""
+    standardise_by_person: tuple[Modality, ...] = ()
+    """Signals and features that are centred and scaled over all recordings of a person, who must be known then."""
 
     @model_validator(mode="after")
-    def some_are_left_for_training(self) -> Self:
-        if self.test + self.select + self.calibrate >= 0.9:
-            raise ValueError("test, select and calibrate together leave under a tenth of the people for training")
-        return self
-
-
-class StageConfig(Config):
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Weight = 1e-2
-
-
-class StudentConfig(StageConfig):
-    """The student's stage: L = L_task + tnet_weight · L_TNet + ot_weight · L_OT."""
-
-    tnet_weight: Weight = 0.5
-    ot_weight: Weight = 0.6
-    """Lambda in the paper."""
-    gradient_ratio: Weight = 0.3
-    """Balanced rows of the table: how large a term's gradient at z is, in units of the task's, when stage 3 begins."""
-    temperature: Annotated[float, Field(gt=0)] = 3.0
-    """Of logits distillation."""
-    k: Annotated[int, Field(gt=0)] = 15
-    """Anchors of each row; at most `batch`."""
-    anchors: Literal["farthest", "nearest", "shared"] = "farthest"
-    blur: Annotated[float, Field(gt=0)] = 0.1
-    normalise: bool = False
-    """Divide the cost by k, so that one blur serves every k."""
-    trainable: Literal["all", "fusion"] = "all"
-    """`fusion` freezes the encoders and the T-Net."""
-
-    @model_validator(mode="after")
-    def anchors_come_from_the_batch(self) -> Self:
-        if self.k > self.batch:
-            raise ValueError(f"k is {self.k}, but a batch has only {self.batch} samples to choose anchors from")
+    def the_task_is_known(self) -> Self:
+        own = TASKS.get(self.kind)
+        if own is None and self.task is None:
+            raise ValueError(f"a corpus of kind {self.kind} needs `task`: what are its labels?")
+        if own is not None and self.task not in (None, own):
+            raise ValueError(f"task: {self.kind} is a corpus of {own}, not of {self.task}")
+        if len(set(self.levels)) != len(self.levels) or len(self.levels) == 1:
+            raise ValueError(f"levels: {list(self.levels)} must name two or more, each once")
         return self
 
 
@@ -94,21 +70,46 @@ class RunConfig(Config):
     """The sets of modalities that may be there in the field; one student for each."""
     network: NetworkSpec = NetworkSpec()
     splits: SplitConfig = SplitConfig()
+    fold: Annotated[int, Field(ge=0)] = 0
+    """Which of the protocol's folds is tested."""
+    labels: LabelsConfig = LabelsConfig()
     encoders: StageConfig = StageConfig()
-    teacher: StageConfig = StageConfig()
-    tnet: StageConfig = StageConfig(epochs=30, batch=64)
+    teacher: TeacherConfig = TeacherConfig()
+    tnet: TNetConfig = TNetConfig()
     student: StudentConfig = StudentConfig()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the networks while they train; losses are always in float32."""
+    tracker: Literal["tensorboard", "mlflow", "none"] = "tensorboard"
+    """Where the curves of a run go."""
     confidence_level: Share = 0.9
     seed: Seed = 0
 
     @field_validator("inputs")
     @classmethod
     def can_be_prepared(cls, inputs: InputSpec) -> InputSpec:
-        if unknown := sorted(set(inputs.signals) - set(PREPARATIONS)):
-            raise ValueError(f"no preparation for the signal {unknown[0]!r}, only for {', '.join(PREPARATIONS)}")
         if inputs.voice is not None:
             mel_filters(inputs.voice)
         return inputs
+
+    @model_validator(mode="after")
+    def signals_can_be_prepared(self) -> Self:
+        unknown = sorted(set(self.inputs.signals) - set(PREPARATIONS))
+        if unknown and self.corpus.kind == "biovid":
+            raise ValueError(
+                f"inputs: no preparation for the signal {unknown[0]!r}, only for {', '.join(PREPARATIONS)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def encoders_fit_their_modalities(self) -> Self:
+        for modality, encoder in self.network.encoders.items():
+            if modality not in self.modalities:
+                raise ValueError(f"network.encoders: {modality!r} is not one of modalities {list(self.modalities)}")
+            if encoder.name not in (possible := encoders_of(modality, self.inputs)):
+                raise ValueError(f"network.encoders: {modality} cannot have {encoder.name}, only {', '.join(possible)}")
+            if encoder.weights is not None and not encoder.weights.is_file():
+                raise ValueError(f"network.encoders.{modality}.weights: {encoder.weights} is not a file")
+        return self
 
     @model_validator(mode="after")
     def sets_fit_together(self) -> Self:
@@ -124,7 +125,7 @@ class RunConfig(Config):
                 raise ValueError(f"students: {list(available)} is not a non-empty part of {list(self.modalities)}")
             if available != tuple(name for name in self.modalities if name in available):
                 raise ValueError(f"students: {list(available)} must follow the order of {list(self.modalities)}")
-            if not set(available) <= {FACE, VOICE}:
+            if self.corpus.kind in TASKS and not set(available) <= {FACE, VOICE}:
                 raise ValueError(f"students: {list(available)}: a service can see a face and hear a voice, no more")
         if len({frozenset(available) for available in self.students}) != len(self.students):
             raise ValueError("students: the same set is named twice")
@@ -132,7 +133,9 @@ class RunConfig(Config):
 
     @property
     def task(self) -> Task:
-        return "pain" if self.corpus.kind == "biovid" else "valence-arousal"
+        task = TASKS.get(self.corpus.kind, self.corpus.task)
+        assert task is not None  # the corpus's validator saw to it
+        return task
 
     def missing(self, available: Sequence[str]) -> tuple[str, ...]:
         """What a student with `available` must hallucinate, in the teacher's order."""

@@ -1,36 +1,61 @@
 """Windows of a corpus as tensors, with who they are of; and the order in which batches are dealt.
 
-Axes: N windows.
+Axes: M windows of the corpus, N of them in a set.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+LABELLED_SHARE = 0.5
+"""Of a batch, where labels are few: at least so much of it has one."""
+
+
+def has_target(targets: Tensor) -> Tensor:
+    """bool (N,): which of the targets (N,) int64 or (N, C) float32 are there."""
+    return targets >= 0 if targets.ndim == 1 else targets.isfinite().all(dim=1)
 
 
 class Batch(NamedTuple):
-    """Some windows: modality to (B, ...), and targets (B,) or (B, 2)."""
+    """Some windows: modality to (B, ...), targets (B,) or (B, C), and persons (B,).
+
+    Under `torchrun` the tensors are this rank's part of the batch, the rest is of the whole.
+    """
 
     tensors: dict[str, Tensor]
     targets: Tensor
+    person: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch({name: values.to(device) for name, values in self.tensors.items()}, self.targets.to(device))
+        tensors = {name: values.to(device) for name, values in self.tensors.items()}
+        return Batch(tensors, self.targets.to(device), self.person.to(device))
+
+    @property
+    def labelled(self) -> Tensor:
+        """bool (B,): which windows have a target."""
+        return has_target(self.targets)
 
 
 @dataclass(frozen=True)
 class WindowSet:
-    """N windows. Where a modality was not observed its rows hold zeros, and `observed` says so."""
+    """N windows out of a corpus's M. Where a modality was not observed its rows hold zeros, and `observed` says so.
 
-    tensors: dict[str, Tensor]
+    Choosing windows copies no tensor: a corpus may lie on disk, and only batches are read.
+    """
+
+    store: Mapping[str, Tensor]
+    """Modality to (M, ...), or to (N, ...) with `rows` 0..N-1."""
+    rows: Tensor
+    """int64 (N,): where in the store each window is."""
     observed: dict[str, Tensor]
     """Modality to bool (N,)."""
     targets: Tensor
-    """pain: int64 (N,), -1 where there is none; valence-arousal: float32 (N, 2), NaN where there is none."""
+    """Levels and classes: int64 (N,), -1 where there is none; values: float32 (N, C), NaN where there is none."""
     person: Tensor
     """int64 (N,): index into `people`."""
     clip: Tensor
@@ -40,13 +65,18 @@ class WindowSet:
     people: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.person)
+        return len(self.rows)
+
+    def tensor(self, modality: str) -> Tensor:
+        """All N windows of one modality in memory, (N, ...)."""
+        return self.store[modality][self.rows]
 
     def pick(self, chosen: Tensor) -> "WindowSet":
         """The windows at `chosen`: indices, or a bool mask (N,)."""
         index = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen
         return WindowSet(
-            {name: values[index] for name, values in self.tensors.items()},
+            self.store,
+            self.rows[index],
             {name: values[index] for name, values in self.observed.items()},
             self.targets[index],
             self.person[index],
@@ -55,15 +85,13 @@ class WindowSet:
             self.people,
         )
 
-    def of_people(self, names: frozenset[str]) -> "WindowSet":
-        """Only these people's windows."""
-        wanted = torch.tensor([name in names for name in self.people], dtype=torch.bool)
-        return self.pick(wanted[self.person])
+    def of_clips(self, chosen: Sequence[bool]) -> "WindowSet":
+        """Only windows of the clips that are True in `chosen`, one for each clip of the corpus."""
+        return self.pick(torch.tensor(chosen, dtype=torch.bool)[self.clip])
 
     def labelled(self) -> "WindowSet":
         """Only windows with a target."""
-        targets = self.targets
-        return self.pick(targets >= 0 if targets.ndim == 1 else targets.isfinite().all(dim=1))
+        return self.pick(has_target(self.targets))
 
     def with_all(self, modalities: Sequence[str]) -> "WindowSet":
         """Only windows in which all of `modalities` were observed."""
@@ -72,8 +100,18 @@ class WindowSet:
             mask &= self.observed[name]
         return self.pick(mask)
 
-    def batch(self, index: Tensor) -> Batch:
-        return Batch({name: values[index] for name, values in self.tensors.items()}, self.targets[index])
+    def with_labels_of(self, kept: Tensor) -> "WindowSet":
+        """The same windows; those that are False in `kept` (N,) lose their target."""
+        none = -1 if self.targets.ndim == 1 else torch.nan
+        targets = self.targets.clone()
+        targets[~kept] = none
+        return replace(self, targets=targets)
+
+    def batch(self, index: Tensor, part: slice = slice(None)) -> Batch:
+        """The windows at `index`; of them only `part` as tensors, where several ranks share a batch."""
+        rows = self.rows[index[part]]
+        tensors = {name: values[rows] for name, values in self.store.items()}
+        return Batch(tensors, self.targets[index], self.person[index])
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All windows in order; the last batch may be smaller, and nothing is left out."""
@@ -81,23 +119,52 @@ class WindowSet:
             yield self.batch(torch.arange(start, min(start + size, len(self))))
 
 
-def deal_batches(person: Tensor, size: int, generator: np.random.Generator) -> Iterator[Tensor]:
+def deal_batches(windows: WindowSet, size: int, generator: np.random.Generator) -> Iterator[Tensor]:
     """Indices of one epoch's batches, in which people are mixed as evenly as they can be.
 
-    Each person's windows are shuffled and spread evenly over the epoch, so that every batch holds people in the
-    proportions of the whole: all of them, where they have equally many windows and `size` is a multiple of their
-    number. The windows of an incomplete last batch stay for the next epoch, since a loss over a batch (CCC, similarity)
-    changes its meaning with the batch's size.
+    Where labels are few, at least half of each batch is labelled; an epoch goes once through the longer of the two
+    piles, and several times through the other. The windows of an incomplete last batch stay for the next epoch, since
+    a loss over a batch (CCC, similarity) changes its meaning with the batch's size.
     """
-    piles = [generator.permutation(np.flatnonzero(person.numpy() == p)) for p in np.unique(person.numpy())]
-    if not piles:
+    if not len(windows):
         return
+    size = min(size, len(windows))
+    labelled = has_target(windows.targets).numpy()
+    lessons = min(size, round(size * max(LABELLED_SHARE, float(labelled.mean()))))
+    pairs = size - lessons
+    if labelled.all() or not labelled.any() or not pairs:
+        order = _mixed(windows, np.arange(len(windows)), generator)
+        yield from (order[start : start + size] for start in range(0, len(order) - size + 1, size))
+        return
+    with_label, without = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+    lesson, pair = (_endless(windows, *of, generator) for of in ((with_label, lessons), (without, pairs)))
+    for _ in range(max(1, len(with_label) // lessons, len(without) // pairs)):
+        yield torch.cat([next(lesson), next(pair)])
+
+
+def _mixed(windows: WindowSet, index: NDArray[np.intp], generator: np.random.Generator) -> Tensor:
+    """`index` in an order in which each person's windows are shuffled and spread evenly.
+
+    Every batch cut from it holds people in the proportions of the whole: all of them, where they have equally many
+    windows and the size is a multiple of their number.
+    """
+    person = windows.person.numpy()[index]
+    piles = [generator.permutation(np.flatnonzero(person == p)) for p in np.unique(person)]
     rounds = max(len(pile) for pile in piles)
     turns = generator.permuted(np.tile(np.arange(len(piles)), (rounds, 1)), axis=1)  # (rounds, people)
     places = np.empty(len(person))  # of each window in the epoch, 0..1
     for p, pile in enumerate(piles):
         places[pile] = (np.arange(len(pile)) + turns[: len(pile), p] / len(piles)) / len(pile)
-    order = torch.from_numpy(np.argsort(places, kind="stable"))
-    size = min(size, len(order))
-    for start in range(0, len(order) - size + 1, size):
-        yield order[start : start + size]
+    return torch.from_numpy(index[np.argsort(places, kind="stable")])
+
+
+def _endless(
+    windows: WindowSet, index: NDArray[np.intp], size: int, generator: np.random.Generator
+) -> Iterator[Tensor]:
+    """Batches of `index` for as long as they are asked for, each round in a new order."""
+    waiting = torch.zeros(0, dtype=torch.int64)
+    while True:
+        while len(waiting) < size:
+            waiting = torch.cat([waiting, _mixed(windows, index, generator)])
+        yield waiting[:size]
+        waiting = waiting[size:]

@@ -16,8 +16,8 @@ from training.config import load_config
 from training.corpora.clip import Clip
 from training.run import evaluate_run, export_run, label, shared_stages, student_stages
 from training.run_folder import RunFolder
-from training.stages.methods import METHODS
-from training.stages.prepare import prepare_setting
+from training.stages.methods import ROWS
+from training.stages.prepare import open_setting
 
 RECIPES = {"pain": "synthetic-pain.yaml", "valence-arousal": "synthetic-valence-arousal.yaml"}
 
@@ -71,20 +71,21 @@ def _make_bundle(task: str, out: Path) -> Clip:
     folder = RunFolder(out / task)
     folder.begin(config, resume=True)
     say(f"{task}: draw the synthetic corpus in {config.corpus.kind}'s format, find the faces, cut the windows.")
-    setting = prepare_setting(config, folder.scratch)
-    counts = ", ".join(f"{len(people)} {part}" for part, people in setting.split._asdict().items())
-    say(f"{task}: train the teacher on {', '.join(config.modalities)}. People: {counts}.")
-    encoders, teacher = shared_stages(setting, folder)
-    for available in config.students:
-        missing = config.missing(available)
-        if missing:
-            say(f"{task}: distil a student that has {label(available)} and hallucinates {', '.join(missing)}.")
-        student_stages(setting, folder, encoders, teacher, available, METHODS["PKDOT"], f"student-{label(available)}")
-    for who, scores in evaluate_run(setting, folder).items():
-        print(f"   {who}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()), file=sys.stderr)
-    say(f"{task}: export the students as one bundle of ONNX graphs and prove them equal to torch.")
-    export_run(setting, folder, to=out / "bundles" / task)
-    return next(clip for clip in setting.corpus.clips if clip.subject in setting.split.test)
+    with open_setting(config, folder.path) as setting:
+        counts = ", ".join(f"{count} {part}" for part, count in setting.split.counts(setting.corpus.clips).items())
+        say(f"{task}: train the teacher on {', '.join(config.modalities)}. People: {counts}.")
+        encoders, teacher = shared_stages(setting, folder)
+        for available in config.students:
+            missing = config.missing(available)
+            if missing:
+                say(f"{task}: distil a student that has {label(available)} and hallucinates {', '.join(missing)}.")
+            name = f"student-{label(available)}"
+            student_stages(setting, folder, encoders, teacher, available, ROWS["PKDOT"], name)
+        for who, scores in evaluate_run(setting, folder).items():
+            print(f"   {who}: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()), file=sys.stderr)
+        say(f"{task}: export the students as one bundle of ONNX graphs and prove them equal to torch.")
+        export_run(setting, folder, to=out / "bundles" / task)
+        return next(clip for clip in setting.corpus.clips if clip.id in setting.split.test)
 
 
 def _refuse_taken(port: int) -> None:

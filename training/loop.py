@@ -1,13 +1,15 @@
 """Epochs: it knows no task and no loss by name, only a step that gives a loss and a score to be made small.
 
-A run that was killed goes on from its last whole epoch, with the same random numbers as if it had never stopped.
+A run that was killed goes on from its last saved step, with the same random numbers as if it had never stopped. Under
+`torchrun` each rank computes its part of every batch, and all take the same step.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +17,34 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.checkpoint import load_weights, save_weights
-from training.config import StageConfig
 from training.data import Batch, WindowSet, deal_batches
+from training.distributed import average_gradients
+from training.ranks import is_first_rank, local_part, rank
+from training.stage_config import StageConfig
+from training.tracking import Track, track_nothing
 
-Step = Callable[[Batch, torch.Generator], Tensor]
+Step = Callable[[Batch, torch.Generator, float], Tensor]
+"""(batch, noise, share of the training that is done) to the loss."""
 Score = Callable[[], float]
+
+SAVE_EVERY_S = 60.0
+"""How much work a kill may cost."""
 
 
 class TrainingError(RuntimeError):
     """The loss left the finite numbers."""
+
+
+class Bench(NamedTuple):
+    """Where a stage works."""
+
+    seed: int
+    label: str
+    state_file: Path | None = None
+    """Written while the stage runs and read at the start if it is there; removed at the end, when the caller holds
+    the result."""
+    track: Track = track_nothing
+    save_every_s: float = SAVE_EVERY_S
 
 
 @dataclass
@@ -35,6 +56,52 @@ class FitReport:
     best_epoch: int = -1
 
 
+class _Progress:
+    """All that a resumed stage needs."""
+
+    def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter], config: StageConfig, seed: int) -> None:
+        self.model = model
+        self.parameters = list(parameters)
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        # all ranks deal the same batches; each varies and drops out of its own part as it likes
+        self.dealer, self.noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed + rank())
+        torch.manual_seed(seed + rank())
+        self.report = FitReport()
+        self.best = copy.deepcopy(model.state_dict())
+        self.epoch_began: Mapping[str, Any] = self.dealer.bit_generator.state
+        """The dealer's state at the start of the epoch: from it the same batches are dealt again."""
+        self.epoch_losses: list[float] = []
+        """Of the steps done in this epoch."""
+
+    def save(self, file: Path) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "epoch_began": self.epoch_began,
+            "epoch_losses": self.epoch_losses,
+            "noise": self.noise.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
+            "report": vars(self.report),
+            "best": self.best,
+        }
+        if is_first_rank():
+            save_weights(file, state)
+
+    def restore(self, file: Path) -> None:
+        state = load_weights(file, weights_only=False)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch_began, self.epoch_losses = state["epoch_began"], state["epoch_losses"]
+        self.dealer.bit_generator.state = self.epoch_began
+        self.noise.set_state(state["noise"])
+        torch.set_rng_state(state["torch"])
+        if len(state["cuda"]) == torch.cuda.device_count():  # else it goes on with other devices than it began with
+            torch.cuda.set_rng_state_all(state["cuda"])
+        vars(self.report).update(state["report"])
+        self.best = dict(state["best"])
+
+
 def fit(
     model: nn.Module,
     parameters: Iterable[nn.Parameter],
@@ -42,38 +109,37 @@ def fit(
     score: Score,
     data: WindowSet,
     config: StageConfig,
+    bench: Bench,
     *,
-    seed: int,
-    label: str,
-    state_file: Path | None = None,
+    before_epoch: Callable[[], None] = lambda: None,
 ) -> FitReport:
     """Train `model` in place and leave it with the weights of the epoch that the selection people liked best.
 
-    `state_file` is written after every epoch and read at the start if it is there; it is removed at the end, when the
-    caller holds the result. Raises TrainingError at the first loss that is not finite.
+    Raises TrainingError at the first loss that is not finite.
     """
-    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    dealer, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    report = FitReport()
-    best = copy.deepcopy(model.state_dict())
-    if state_file is not None and state_file.exists():
-        best = _restore(load_weights(state_file, weights_only=False), model, optimiser, dealer, noise, report)
-    for epoch in tqdm(range(len(report.losses), config.epochs), desc=label, unit="epoch", leave=False):
-        for group in optimiser.param_groups:
+    at = _Progress(model, parameters, config, bench.seed)
+    if bench.state_file is not None and bench.state_file.exists():
+        at.restore(bench.state_file)
+    for epoch in tqdm(range(len(at.report.losses), config.epochs), desc=bench.label, unit="epoch", leave=False):
+        for group in at.optimiser.param_groups:
             group["lr"] = config.learning_rate * warm_and_cool(epoch, config.epochs)
-        report.losses.append(_epoch(model, optimiser, step, data, config.batch, dealer, noise, label))
+        if not at.epoch_losses:
+            before_epoch()
+        at.report.losses.append(_epoch(at, step, data, config, bench, epoch))
         model.eval()
-        report.scores.append(score())
-        if report.best_epoch < 0 or report.scores[-1] < report.scores[report.best_epoch]:
-            report.best_epoch, best = epoch, copy.deepcopy(model.state_dict())
-        if state_file is not None:
-            _save(state_file, model, optimiser, dealer, noise, report, best)
-    model.load_state_dict(best)
+        at.report.scores.append(score())
+        bench.track(f"{bench.label}/loss", at.report.losses[-1], epoch)
+        bench.track(f"{bench.label}/selection", at.report.scores[-1], epoch)
+        if at.report.best_epoch < 0 or at.report.scores[-1] < at.report.scores[at.report.best_epoch]:
+            at.report.best_epoch, at.best = epoch, copy.deepcopy(model.state_dict())
+        at.epoch_began, at.epoch_losses = at.dealer.bit_generator.state, []
+        if bench.state_file is not None:
+            at.save(bench.state_file)
+    model.load_state_dict(at.best)
     model.eval()
-    if state_file is not None:
-        state_file.unlink(missing_ok=True)
-    return report
+    if bench.state_file is not None and is_first_rank():
+        bench.state_file.unlink(missing_ok=True)
+    return at.report
 
 
 def warm_and_cool(epoch: int, epochs: int) -> float:
@@ -83,68 +149,29 @@ def warm_and_cool(epoch: int, epochs: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1.0 + float(np.cos(np.pi * epoch / epochs)))
 
 
-def _epoch(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    step: Step,
-    data: WindowSet,
-    batch: int,
-    dealer: np.random.Generator,
-    noise: torch.Generator,
-    label: str,
-) -> float:
-    model.train()
-    losses = []
-    for index in deal_batches(data.person, batch, dealer):
-        loss = step(data.batch(index), noise)
-        if not bool(loss.isfinite()):
-            raise TrainingError(f"{label}: the loss became {loss.item()}; lower the learning rate or look at the data")
-        optimiser.zero_grad(set_to_none=True)
+def _epoch(at: _Progress, step: Step, data: WindowSet, config: StageConfig, bench: Bench, epoch: int) -> float:
+    at.model.train()
+    batches = list(deal_batches(data, config.batch, at.dealer))
+    if not batches:
+        raise TrainingError(f"{bench.label}: nothing to train on; no window has every modality and a label")
+    saved_s = time.monotonic()
+    for number in range(len(at.epoch_losses), len(batches)):
+        done = (epoch + number / len(batches)) / config.epochs
+        at.epoch_losses.append(_take_step(at, step, data, batches[number], done, bench.label))
+        if bench.state_file is not None and time.monotonic() - saved_s >= bench.save_every_s:
+            at.save(bench.state_file)
+            saved_s = time.monotonic()
+    return float(np.mean(at.epoch_losses))
+
+
+def _take_step(at: _Progress, step: Step, data: WindowSet, index: Tensor, done: float, label: str) -> float:
+    loss = step(data.batch(index, local_part(len(index))), at.noise, done)
+    if not bool(loss.isfinite()):
+        raise TrainingError(f"{label}: the loss became {loss.item()}; lower the learning rate or look at the data")
+    at.optimiser.zero_grad(set_to_none=True)
+    if loss.requires_grad:  # a batch without any label gives the bounds nothing to learn from
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], 1.0)
-        optimiser.step()
-        losses.append(loss.item())
-    if not losses:
-        raise TrainingError(f"{label}: nothing to train on; no window has every modality and a label")
-    return float(np.mean(losses))
-
-
-def _save(
-    file: Path,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    dealer: np.random.Generator,
-    noise: torch.Generator,
-    report: FitReport,
-    best: dict[str, Any],
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "dealer": dealer.bit_generator.state,
-        "noise": noise.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-        "report": vars(report),
-        "best": best,
-    }
-    save_weights(file, state)
-
-
-def _restore(
-    state: dict[str, Any],
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    dealer: np.random.Generator,
-    noise: torch.Generator,
-    report: FitReport,
-) -> dict[str, Any]:
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    dealer.bit_generator.state = state["dealer"]
-    noise.set_state(state["noise"])
-    torch.set_rng_state(state["torch"])
-    if len(state["cuda"]) == torch.cuda.device_count():  # else the run goes on with other devices than it began with
-        torch.cuda.set_rng_state_all(state["cuda"])
-    vars(report).update(state["report"])
-    return dict(state["best"])
+    average_gradients(at.parameters)
+    nn.utils.clip_grad_norm_(at.parameters, 1.0)
+    at.optimiser.step()
+    return loss.item()

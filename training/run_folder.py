@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from training.checkpoint import load_weights, save_weights
 from training.config import ConfigError, RunConfig
+from training.ranks import is_first_rank, wait_for_all
 
 VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
 
@@ -42,6 +43,7 @@ class RunFolder:
         versions = {name: version(name) for name in VERSIONS_OF}
         self._write("versions.json", json.dumps({"python": platform.python_version(), **versions}, indent=1) + "\n")
         self._write("config.yaml", text)
+        wait_for_all()
 
     def config(self) -> RunConfig:
         """The configuration of the run that is here; ConfigError if there is none."""
@@ -68,7 +70,9 @@ class RunFolder:
     def finish(self, stage: str, weights: Any, metrics: Any) -> None:
         """Keep what a stage made. The checkpoint comes last, since it is what tells that the stage is done."""
         self.add_metrics(stage, metrics)
-        save_weights(self.path / f"{stage}.pt", weights)
+        if is_first_rank():
+            save_weights(self.path / f"{stage}.pt", weights)
+        wait_for_all()
 
     def metrics(self) -> dict[str, Any]:
         """What `add_metrics` wrote; ConfigError where it is damaged."""
@@ -82,6 +86,8 @@ class RunFolder:
         self._write("metrics.json", json.dumps({**self.metrics(), name: values}, indent=1, sort_keys=True) + "\n")
 
     def _write(self, name: str, text: str) -> None:
+        if not is_first_rank():
+            return
         part = self.path / f"{name}.part"
         part.write_text(text, encoding="utf-8")
         part.replace(self.path / name)

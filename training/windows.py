@@ -13,8 +13,7 @@ from training.cache import prepared_windows
 from training.corpora.affwild2 import align_labels
 from training.corpora.clip import Clip, Corpus
 from training.data import WindowSet
-
-Arrays = dict[str, NDArray[np.generic]]
+from training.joined import joined, small
 
 
 class FrameLabels:
@@ -42,36 +41,40 @@ class CorpusWindows(NamedTuple):
     frames: tuple[FrameLabels | None, ...]
     notes: tuple[str, ...]
     """What was trimmed, in sentences."""
+    key: str = ""
+    """Tells prepared recordings from others; empty where nothing was prepared."""
 
 
 def corpus_windows(
     corpus: Corpus, spec: InputSpec, modalities: Sequence[str], face_nets: Path, *, workers: int, folder: Path
 ) -> CorpusWindows:
     """All windows of `corpus` and their targets: the clip's level, or the mean over the window's labelled frames."""
-    ready = prepared_windows(
+    files = prepared_windows(
         corpus.clips, spec, face_nets, workers=workers, folder=folder, label=f"prepare {corpus.name}"
     )
+    spans = [values.astype(np.float64) for values in small(files, "spans_s")]
+    aligned = [
+        _frame_labels(clip, times) for clip, times in zip(corpus.clips, small(files, "frame_times_s"), strict=True)
+    ]
+    targets = [_targets(clip, labels, own) for clip, (labels, _), own in zip(corpus.clips, aligned, spans, strict=True)]
     people = tuple(sorted({clip.subject for clip in corpus.clips}))
-    counts = [len(arrays["spans_s"]) for arrays in ready]
-    clip_index = np.repeat(np.arange(len(ready)), counts)
+    clip_index = np.repeat(np.arange(len(files)), [len(own) for own in spans])
     person = np.array([people.index(clip.subject) for clip in corpus.clips])[clip_index]
-    aligned = [_frame_labels(clip, arrays["frame_times_s"]) for clip, arrays in zip(corpus.clips, ready, strict=True)]
-    targets = np.concatenate(
-        [_targets(c, labels, a["spans_s"]) for c, (labels, _), a in zip(corpus.clips, aligned, ready, strict=True)]
-    )
     windows = WindowSet(
-        tensors={name: _joined(ready, name) for name in modalities},
-        observed={name: _joined(ready, f"{name}_observed") for name in modalities},
-        targets=torch.from_numpy(targets),
+        store={name: joined(files, name, folder / "joined") for name in modalities},
+        rows=torch.arange(len(clip_index)),
+        observed={name: torch.from_numpy(np.concatenate(small(files, f"{name}_observed"))) for name in modalities},
+        targets=torch.from_numpy(np.concatenate(targets)),
         person=torch.from_numpy(person),
         clip=torch.from_numpy(clip_index),
-        spans_s=_joined(ready, "spans_s"),
+        spans_s=torch.from_numpy(np.concatenate(spans)),
         people=people,
     )
     return CorpusWindows(
         windows,
         tuple(labels for labels, _ in aligned),
         tuple(note for _, note in aligned if note is not None),
+        key=" ".join(file.stem for file in files),
     )
 
 
@@ -83,11 +86,7 @@ def _frame_labels(clip: Clip, frame_times_s: NDArray[np.generic]) -> tuple[Frame
     return FrameLabels(frame_times_s.astype(np.float64), values), note
 
 
-def _joined(ready: Sequence[Arrays], name: str) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([arrays[name] for arrays in ready]))
-
-
-def _targets(clip: Clip, labels: FrameLabels | None, spans_s: NDArray[np.generic]) -> NDArray[np.generic]:
+def _targets(clip: Clip, labels: FrameLabels | None, spans_s: NDArray[np.float64]) -> NDArray[np.generic]:
     if labels is not None:
-        return labels.mean_in(spans_s.astype(np.float64))
+        return labels.mean_in(spans_s)
     return np.full(len(spans_s), -1 if clip.level is None else clip.level, np.int64)

@@ -7,37 +7,53 @@ import numpy as np
 import pytest
 import torch
 
-from models.spec import FaceSpec, InputSpec, SignalSpec, VoiceSpec
-from training.config import CorpusConfig, RunConfig, StageConfig, StudentConfig
+from models.nets.network import NetworkSpec
+from models.spec import FaceSpec, FeatureSpec, InputSpec, SignalSpec, VoiceSpec
+from training.config import CorpusConfig, RunConfig
 from training.corpora.clip import Clip, Corpus
-from training.corpora.splits import split_people
+from training.corpora.splits import PARTS, split_clips
 from training.data import WindowSet
+from training.stage_config import SplitConfig, StageConfig, StudentConfig, TeacherConfig, TNetConfig
 from training.stages.setting import Setting
 from training.windows import FrameLabels
 
 PEOPLE = 12
 CLIPS_EACH = 5
 LEVELS = ("BL1", "PA1", "PA2", "PA3", "PA4")
+KINDS = {"pain": "biovid", "valence-arousal": "affwild2", "classification": "features", "regression": "features"}
+MODALITIES = {"pain": ("face", "eda"), "valence-arousal": ("face", "voice")}
+STUDENTS = {"valence-arousal": (("face",), ("voice",), ("face", "voice"))}
+
+
+def _inputs(task: str) -> InputSpec:
+    if KINDS[task] == "features":
+        features = {"face": FeatureSpec(shape=(6,)), "text": FeatureSpec(shape=(7, 3))}
+        return InputSpec(window_s=2.0, hop_s=2.0, features=features)
+    return InputSpec(
+        window_s=2.0,
+        hop_s=2.0,
+        face=FaceSpec(frames=4, size_px=32),
+        voice=None if task == "pain" else VoiceSpec(mels=16),
+        signals={"eda": SignalSpec(channels=("gsr",), rate_hz=16)} if task == "pain" else {},
+    )
 
 
 def _config(task: str) -> RunConfig:
-    pain = task == "pain"
-    return RunConfig(
-        name=f"toy-{task}",
-        corpus=CorpusConfig(kind="biovid" if pain else "affwild2"),
-        inputs=InputSpec(
-            window_s=2.0,
-            hop_s=2.0,
-            face=FaceSpec(frames=4, size_px=32),
-            voice=None if pain else VoiceSpec(mels=16),
-            signals={"eda": SignalSpec(channels=("gsr",), rate_hz=16)} if pain else {},
-        ),
-        modalities=("face", "eda") if pain else ("face", "voice"),
-        students=(("face",),) if pain else (("face",), ("voice",), ("face", "voice")),
-        encoders=StageConfig(epochs=5, batch=8),
-        teacher=StageConfig(epochs=3, batch=8),
-        tnet=StageConfig(epochs=60, batch=8),
-        student=StudentConfig(epochs=4, batch=8, k=4),
+    return RunConfig.model_validate(
+        {
+            "name": f"toy-{task}",
+            "corpus": CorpusConfig(kind=KINDS[task], task=task),
+            "inputs": _inputs(task),
+            "modalities": MODALITIES.get(task, ("face", "text")),
+            "students": STUDENTS.get(task, (("face",),)),
+            "network": NetworkSpec(),
+            "splits": SplitConfig(folds=4),
+            "encoders": StageConfig(epochs=5, batch=8),
+            "teacher": TeacherConfig(epochs=3, batch=8),
+            "tnet": TNetConfig(epochs=60, batch=8),
+            "student": StudentConfig(epochs=4, batch=8, k=4),
+            "tracker": "none",
+        }
     )
 
 
@@ -45,7 +61,7 @@ def _tensor(name: str, config: RunConfig, truth: np.ndarray, noise: np.random.Ge
     """The truth (N,) in [0, 1], spread over the tensor, under noise."""
     shape = (len(truth), *config.inputs.shape(name))
     flat = truth.reshape(-1, *([1] * (len(shape) - 1)))
-    if name == "face":
+    if config.inputs.dtype(name) == "uint8":
         return torch.from_numpy((80 + 100 * flat + noise.normal(0, 20, shape)).clip(0, 255).astype(np.uint8))
     if name == "voice":  # in its timbre: the encoder does not hear how loud a recording is
         flat = flat * np.linspace(-2, 2, shape[1])[:, None]
@@ -54,47 +70,50 @@ def _tensor(name: str, config: RunConfig, truth: np.ndarray, noise: np.random.Ge
 
 @pytest.fixture
 def toy_setting(tmp_path: Path) -> Callable[[str], Setting]:
-    """`toy_setting("pain")` or `toy_setting("valence-arousal")`."""
+    """`toy_setting(task)`, for each of the four tasks."""
 
     def make(task: str) -> Setting:
         config, noise = _config(task), np.random.default_rng(5)
         n = PEOPLE * CLIPS_EACH
+        ordered = task in ("pain", "classification")
         person, level = np.repeat(np.arange(PEOPLE), CLIPS_EACH), np.tile(np.arange(CLIPS_EACH), PEOPLE)
         truth = level / (CLIPS_EACH - 1)
         values = np.stack([2 * truth - 1, 1 - 2 * truth], axis=1).astype(np.float32) * 0.8
         people = tuple(f"person{p:02d}" for p in range(PEOPLE))
-        labels = [np.tile(values[i], (50, 1)) for i in range(n)]
+        labels = [np.tile(values[i], (50, 1)) if task == "valence-arousal" else None for i in range(n)]
         clips = tuple(
-            Clip(
-                f"clip{i}",
-                people[person[i]],
-                video=None,
-                level=int(level[i]),
-                labels=None if task == "pain" else labels[i],
-            )
+            Clip(f"clip{i}", people[person[i]], video=None, level=int(level[i]) if ordered else None, labels=labels[i])
             for i in range(n)
         )
         windows = WindowSet(
-            tensors={name: _tensor(name, config, truth, noise) for name in config.modalities},
+            store={name: _tensor(name, config, truth, noise) for name in config.modalities},
+            rows=torch.arange(n),
             observed={name: torch.ones(n, dtype=torch.bool) for name in config.modalities},
-            targets=torch.from_numpy(level.astype(np.int64)) if task == "pain" else torch.from_numpy(values),
+            targets=torch.from_numpy(level.astype(np.int64)) if ordered else torch.from_numpy(values),
             person=torch.from_numpy(person),
             clip=torch.arange(n),
             spans_s=torch.tensor([[0.0, 2.0]], dtype=torch.float64).repeat(n, 1),
             people=people,
         )
-        split = split_people(clips, config.splits)
+        split = split_clips(clips, config.splits, 0)
+        parts = {part: windows.of_clips([clip.id in getattr(split, part) for clip in clips]) for part in PARTS}
         return Setting(
             config=config,
-            corpus=Corpus(config.corpus.kind, config.task, LEVELS if task == "pain" else (), clips, (), True, "CC0"),
+            corpus=Corpus(
+                name=config.corpus.kind,
+                task=config.task,
+                levels=LEVELS if ordered else (),
+                clips=clips,
+                signal_columns=(),
+                synthetic=True,
+                licence="CC0",
+                values=("a", "b") if task == "regression" else (),
+            ),
             split=split,
-            train=windows.of_people(split.train),
-            select=windows.of_people(split.select),
-            calibrate=windows.of_people(split.calibrate),
-            test=windows.of_people(split.test),
-            frames=tuple(None if task == "pain" else FrameLabels(np.arange(50) / 25, labels[i]) for i in range(n)),
+            frames=tuple(None if own is None else FrameLabels(np.arange(50) / 25, own) for own in labels),
             device=torch.device("cpu"),
             scratch=tmp_path,
+            **parts,
         )
 
     return make

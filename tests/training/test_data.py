@@ -1,6 +1,7 @@
-"""Batches, splits, and the loop that goes on after a kill."""
+"""Batches, labels, splits, and the loop that goes on after a kill."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from training.config import SplitConfig, StageConfig
 from training.corpora.clip import Clip
-from training.corpora.splits import SplitError, split_people
-from training.data import deal_batches
-from training.loop import TrainingError, fit
+from training.corpora.splits import PARTS, SplitError, fold_count, split_clips
+from training.data import WindowSet, deal_batches, has_target
+from training.labels import keep_labels
+from training.loop import Bench, TrainingError, fit
+from training.stage_config import LabelsConfig, SplitConfig, StageConfig
 from training.stages.setting import Setting
 
 MakeSetting = Callable[[str], Setting]
+
+
+def windows_of(person: torch.Tensor, targets: torch.Tensor | None = None) -> WindowSet:
+    """Windows of these people that hold nothing."""
+    n = len(person)
+    targets = torch.zeros(n, dtype=torch.int64) if targets is None else targets
+    people = tuple(f"p{i}" for i in range(int(person.max()) + 1))
+    return WindowSet({}, torch.arange(n), {}, targets, person, torch.arange(n), torch.zeros(n, 2), people)
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=12), size=st.integers(1, 20), seed=st.integers(0, 99))
@@ -26,7 +36,7 @@ def test_an_epoch_deals_no_window_twice_and_leaves_at_most_one_batch_out(
 ) -> None:
     person = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
 
-    dealt = list(deal_batches(person, size, np.random.default_rng(seed)))
+    dealt = list(deal_batches(windows_of(person), size, np.random.default_rng(seed)))
 
     together = torch.cat(dealt)
     assert len(together.unique()) == len(together) > len(person) - min(size, len(person))
@@ -36,7 +46,7 @@ def test_an_epoch_deals_no_window_twice_and_leaves_at_most_one_batch_out(
 def test_batches_mix_as_many_people_as_they_can() -> None:
     person = torch.repeat_interleave(torch.arange(10), 6)
 
-    batches = list(deal_batches(person, 20, np.random.default_rng(0)))
+    batches = list(deal_batches(windows_of(person), 20, np.random.default_rng(0)))
 
     assert [len(person[batch].unique()) for batch in batches] == [10, 10, 10]
 
@@ -44,66 +54,146 @@ def test_batches_mix_as_many_people_as_they_can() -> None:
 def test_no_batch_is_left_to_the_few_people_with_many_windows() -> None:
     person = torch.repeat_interleave(torch.arange(32), torch.tensor([600, 300] + [15] * 30))
 
-    batches = list(deal_batches(person, 32, np.random.default_rng(0)))
+    batches = list(deal_batches(windows_of(person), 32, np.random.default_rng(0)))
 
     assert min(len(person[batch].unique()) for batch in batches) >= 8
 
 
-@given(people=st.integers(8, 40), seed=st.integers(0, 50))
-def test_nobody_is_in_two_parts_and_everybody_is_in_one(people: int, seed: int) -> None:
+@pytest.mark.parametrize(("labelled", "in_each"), [(10, 16), (50, 16), (180, 29)])
+def test_where_labels_are_few_half_of_each_batch_has_one(labelled: int, in_each: int) -> None:
+    targets = torch.where(torch.arange(200) < labelled, 1, -1)
+    windows = windows_of(torch.arange(200) % 10, targets)
+
+    batches = list(deal_batches(windows, 32, np.random.default_rng(0)))
+
+    assert {int((targets[batch] >= 0).sum()) for batch in batches} == {in_each}
+    assert {len(batch) for batch in batches} == {32}
+    longer = max(labelled // in_each, (200 - labelled) // (32 - in_each))
+    assert len(batches) == longer
+
+
+def test_a_share_of_the_labels_is_a_share_of_each_class() -> None:
+    targets = torch.tensor([0] * 40 + [1] * 20 + [2] * 3)
+
+    kept = keep_labels(windows_of(torch.arange(63) % 7, targets), LabelsConfig(fraction=0.1), seed=3)
+
+    left = kept.targets[has_target(kept.targets)]
+    assert torch.bincount(left).tolist() == [4, 2, 1]
+    assert bool((kept.targets[kept.targets >= 0] == targets[kept.targets >= 0]).all())
+    assert len(kept) == 63
+
+
+def test_a_share_of_the_people_keeps_all_of_their_labels() -> None:
+    person = torch.arange(60) % 10
+
+    kept = keep_labels(windows_of(person), LabelsConfig(fraction=0.2, by="person"), seed=3)
+
+    labelled = has_target(kept.targets)
+    assert len(person[labelled].unique()) == 2
+    assert int(labelled.sum()) == 12
+
+
+def test_other_seeds_keep_other_labels_and_the_same_seed_the_same() -> None:
+    windows = windows_of(torch.arange(60) % 10)
+
+    first, second, other = (keep_labels(windows, LabelsConfig(fraction=0.2), seed=seed).targets for seed in (1, 1, 2))
+
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@given(people=st.integers(8, 40), seed=st.integers(0, 50), folds=st.integers(2, 5))
+def test_nobody_is_in_two_parts_and_everybody_is_tested_once(people: int, seed: int, folds: int) -> None:
     clips = [Clip(f"c{i}", f"p{i // 2}", None) for i in range(2 * people)]
+    config = SplitConfig(seed=seed, folds=folds, select=0.15, calibrate=0.15)
 
-    split = split_people(clips, SplitConfig(seed=seed))
+    splits = [split_clips(clips, config, fold) for fold in range(folds)]
 
-    parts = list(split)
-    assert sum(len(part) for part in parts) == people
-    assert len(frozenset().union(*parts)) == people
+    for split in splits:
+        of = [{clip.subject for clip in clips if clip.id in getattr(split, part)} for part in PARTS]
+        assert sum(len(part) for part in of) == people
+        assert len(frozenset().union(*of)) == people
+    assert all(not a.test & b.test for a, b in pairwise(splits))
+    assert frozenset().union(*(split.test for split in splits)) == {clip.id for clip in clips}
+
+
+def test_leaving_one_person_out_tests_each_alone() -> None:
+    clips = [Clip(f"c{i}", f"p{i // 2}", None) for i in range(20)]
+    config = SplitConfig(protocol="loso")
+
+    assert fold_count(clips, config) == 10
+    assert [len(split_clips(clips, config, fold).test) for fold in range(10)] == [2] * 10
+
+
+def test_the_leaky_protocol_says_so() -> None:
+    clips = [Clip(f"c{i}", f"p{i // 10}", None) for i in range(40)]
+
+    split = split_clips(clips, SplitConfig(protocol="clip-kfold"), 1)
+
+    assert split.sentence.startswith("NOT SUBJECT-INDEPENDENT")
+    assert len({clip.subject for clip in clips if clip.id in split.train}) == 4
+    assert len({clip.subject for clip in clips if clip.id in split.test}) > 1
 
 
 def test_the_corpus_own_test_people_are_the_test_part() -> None:
     clips = [Clip(f"c{i}", f"p{i}", None, split="test" if i < 3 else "train") for i in range(12)]
 
-    assert split_people(clips, SplitConfig()).test == {"p0", "p1", "p2"}
+    assert split_clips(clips, SplitConfig(protocol="official"), 0).test == {"c0", "c1", "c2"}
 
 
-def test_a_person_in_both_official_splits_is_an_error() -> None:
-    clips = [Clip("a", "p", None, split="train"), Clip("b", "p", None, split="test")]
-
-    with pytest.raises(SplitError, match="p is in the corpus's training split and in its test split"):
-        split_people(clips, SplitConfig())
-
-
-def test_too_few_people_is_an_error_that_names_the_empty_part() -> None:
-    with pytest.raises(SplitError, match="nobody is left for train"):
-        split_people([Clip(f"c{i}", f"p{i}", None) for i in range(3)], SplitConfig())
+@pytest.mark.parametrize(
+    ("clips", "config", "fold", "complaint"),
+    [
+        (
+            [Clip("a", "p", None, split="train"), Clip("b", "p", None, split="test")],
+            SplitConfig(protocol="official"),
+            0,
+            "p is in the corpus's training split and in its test split",
+        ),
+        ([Clip("a", "p", None)], SplitConfig(protocol="official"), 0, "no test split of its own"),
+        ([Clip(f"c{i}", f"p{i}", None) for i in range(3)], SplitConfig(folds=3), 0, "nobody is left for train"),
+        ([Clip(f"c{i}", f"p{i}", None) for i in range(9)], SplitConfig(folds=3), 3, "fold 3 is not one of the 3 folds"),
+    ],
+)
+def test_a_split_that_cannot_be_is_one_sentence(
+    clips: list[Clip], config: SplitConfig, fold: int, complaint: str
+) -> None:
+    with pytest.raises(SplitError, match=complaint):
+        split_clips(clips, config, fold)
 
 
 class StoppedError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_very_same_weights(toy_setting: MakeSetting, tmp_path: Path) -> None:
-    data, config = toy_setting("pain").train, StageConfig(epochs=4, batch=8)
+@pytest.mark.parametrize("stop_at", [5, 9])
+def test_a_run_killed_anywhere_goes_on_to_the_very_same_weights(
+    toy_setting: MakeSetting, tmp_path: Path, stop_at: int
+) -> None:
+    data, config = toy_setting("pain").train, StageConfig(epochs=4, batch=8)  # 3 steps an epoch
 
-    def run(state: Path, stop_before: int | None) -> nn.Module:
+    def run(state: Path, stop: int | None) -> nn.Module:
         torch.manual_seed(3)
         net = nn.Sequential(nn.Flatten(), nn.Linear(32, 8), nn.Dropout(0.2), nn.Linear(8, 1))
-        scores = iter(range(99))
+        steps = iter(range(99))
+
+        def step(batch: object, noise: torch.Generator, _: float) -> torch.Tensor:
+            if next(steps) == stop:
+                raise StoppedError
+            values = batch.tensors["eda"]  # type: ignore[attr-defined]
+            noisy = values + 0.1 * torch.randn(values.shape, generator=noise)
+            return (net(noisy)[:, 0] - batch.targets).square().mean()  # type: ignore[attr-defined, no-any-return]
 
         def score() -> float:
-            if next(scores) == stop_before:
-                raise StoppedError
             return float(next(net.parameters()).detach().square().sum())
 
-        fit(
-            net, net.parameters(), lambda batch, _: (net(batch.tensors["eda"])[:, 0] - batch.targets).square().mean(),
-            score, data, config, seed=1, label="toy", state_file=state,
-        )  # fmt: skip
+        bench = Bench(seed=1, label="toy", state_file=state, save_every_s=0.0)
+        fit(net, net.parameters(), step, score, data, config, bench)
         return net
 
     whole = run(tmp_path / "whole.state", None)
     with pytest.raises(StoppedError):
-        run(tmp_path / "killed.state", 2)
+        run(tmp_path / "killed.state", stop_at)
     resumed = run(tmp_path / "killed.state", None)
 
     for name, value in whole.state_dict().items():
@@ -116,4 +206,4 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy_setting: MakeSetting) -> No
 
     with pytest.raises(TrainingError, match="toy: the loss became nan"):
         fit(net, net.parameters(), lambda *_: net.weight.sum() * float("nan"), lambda: 0.0,
-            toy_setting("pain").train, StageConfig(), seed=0, label="toy")  # fmt: skip
+            toy_setting("pain").train, StageConfig(), Bench(seed=0, label="toy"))  # fmt: skip

@@ -1,6 +1,6 @@
 """Point-to-point distillation: each sample's output or features are drawn to the teacher's for the same sample.
 
-Baselines beside PKDOT. No gradient reaches the teacher. Axes: B samples, D features, K levels.
+Baselines beside PKDOT. No gradient reaches the teacher. Axes: B samples, D features, K levels or classes, C values.
 """
 
 import torch
@@ -25,8 +25,17 @@ def kd_levels_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> T
     return temperature**2 * (reached * (cross - entropy)).sum(1).mean()
 
 
+def kd_classes_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) between the class distributions of logits (B, K) divided by T: a scalar.
+
+    Hinton, Vinyals and Dean, arXiv 1503.02531, sec. 2.
+    """
+    log_student, log_teacher = (F.log_softmax(z / temperature, dim=1) for z in (student, teacher.detach()))
+    return temperature**2 * F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
 def kd_values_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """1 - CCC of valence and arousal (B, 2) with the teacher's: the task's own loss with a softer target."""
+    """1 - the mean CCC of values (B, C) with the teacher's: the task's own loss with a softer target."""
     return ccc_loss(student, teacher.detach())
 
 

@@ -1,11 +1,17 @@
-"""The task losses: CORN for ordered levels, one minus CCC for valence and arousal.
+"""The task losses: CORN for ordered levels, cross-entropy for classes, one minus CCC for values.
 
-Axes: B windows, K levels.
+Axes: B windows, K levels or classes, C values.
 """
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from models.spec import Task
+from training.data import has_target
 
 
 def corn_loss(logits: Tensor, levels: Tensor) -> Tensor:
@@ -29,10 +35,26 @@ def ccc(values: Tensor, targets: Tensor) -> Tensor:
 
 
 def ccc_loss(values: Tensor, targets: Tensor) -> Tensor:
-    """1 - the mean CCC over valence and arousal (B, 2), taken over the whole batch."""
+    """1 - the mean CCC over the columns of (B, C), taken over the whole batch."""
     return 1.0 - ccc(values, targets).mean()
 
 
-def task_loss(output: Tensor, targets: Tensor) -> Tensor:
-    """The loss of the task that the targets belong to: levels (B,) int64, or values (B, 2)."""
-    return corn_loss(output, targets) if targets.ndim == 1 else ccc_loss(output, targets)
+LOSSES: Mapping[Task, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "pain": corn_loss,
+        "classification": F.cross_entropy,
+        "valence-arousal": ccc_loss,
+        "regression": ccc_loss,
+    }
+)
+
+
+def task_loss(task: Task, output: Tensor, targets: Tensor) -> Tensor:
+    """The loss of `task` over those of B windows that have a target; 0 where none has.
+
+    Targets are levels or classes (B,) int64, -1 for none, or values (B, C), NaN for none.
+    """
+    labelled = has_target(targets)
+    if not bool(labelled.any()):
+        return 0.0 * output.sum()
+    return LOSSES[task](output[labelled], targets[labelled])

@@ -1,6 +1,7 @@
 """The model card: what a bundle is, for whom, how well, and what it must not be used for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from models.manifest import GraphSpec, Provenance
 from training.stages.setting import Setting
@@ -19,11 +20,15 @@ MEANING = {
         "Valence (unpleasant -1 to pleasant 1) and arousal (calm -1 to excited 1) as annotators saw them, averaged "
         "over a window. It is an outside view, not what a person feels."
     ),
+    "classification": "Classes are the corpus's labels; what they mean for other people is for its owners to say.",
+    "regression": "Values are the corpus's labels; what they mean for other people is for its owners to say.",
 }
 
 
-def card(setting: Setting, graphs: Sequence[GraphSpec], provenance: Provenance) -> str:
-    """The card as Markdown."""
+def card(
+    setting: Setting, graphs: Sequence[GraphSpec], provenance: Provenance, groups: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The card as Markdown; `groups` holds scores by group of people, by who was scored and attribute."""
     config, corpus = setting.config, setting.corpus
     lines = [f"# {config.name}", ""]
     if corpus.synthetic:
@@ -46,15 +51,20 @@ def card(setting: Setting, graphs: Sequence[GraphSpec], provenance: Provenance) 
         *(f"| {', '.join(g.available)} | {', '.join(g.hallucinated) or '–'} | {_calibration(g)} |" for g in graphs),
         "",
         "Hallucinated modalities are guesses of a T-Net from what is available; they add no observation.",
-        "Sets and intervals are split-conformal over the calibration people's windows: the stated level holds on "
-        "average for windows like theirs, and is less sure for a new person.",
+        "Sets and intervals are hierarchical conformal: at the stated level they hold for a window of a new person, "
+        "like the calibration people, on average over people. What was measured on the test people:",
+        "",
+        *_coverage(graphs),
         "",
         "## Scores on the test people",
         "| score | value |",
         "| --- | --- |",
         *(f"| {name} | {value:.3f} |" for name, value in sorted(provenance.metrics.items())),
         "",
-        "Scores by sex, age and skin tone were not measured for this bundle.",
+        "## Scores by group of people",
+        *_groups(groups),
+        "",
+        "Scores by skin tone were not measured for this bundle.",
         "",
         "## Licences",
         *(f"- {what}: {licence}" for what, licence in provenance.licences.items()),
@@ -68,3 +78,28 @@ def _calibration(graph: GraphSpec) -> str:
     if c.reason is not None:
         return c.reason
     return f"{c.confidence_level:.0%} from {c.windows} windows of {c.people} people"
+
+
+def _coverage(graphs: Sequence[GraphSpec]) -> Iterator[str]:
+    """A line for each output of each graph."""
+    for graph in graphs:
+        for output, found in graph.calibration.coverage.items():
+            yield (
+                f"- {', '.join(graph.available)}, {output}: {found.mean:.0%} of a person's windows are covered, "
+                f"{found.tenth_percentile:.0%} at the tenth percentile of {found.people} people; "
+                f"mean width {found.width:.2f}."
+            )
+        if not graph.calibration.coverage:
+            yield f"- {', '.join(graph.available)}: not measured."
+
+
+def _groups(groups: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each attribute of each net: people's mean headline score by group, the worst, and the gap."""
+    for who, reports in groups.items():
+        for attribute, report in reports.items():
+            shown = ", ".join(
+                f"{value} {score:.3f} ({people} people, {clips} items)"
+                for value, (score, _, people, clips) in report["groups"].items()
+            )
+            gap = "" if report["gap"] is None else f"; worst {report['worst']}, gap {report['gap']:.3f}"
+            yield f"- {who}, {attribute}: {shown}{gap}"

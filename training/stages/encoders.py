@@ -6,7 +6,7 @@ a privileged signal.
 
 from typing import Any
 
-from models.nets.physio import SignalEncoder
+from models.nets.encoders import Standardising
 from training.loop import FitReport
 from training.stages.setting import Setting
 from training.stages.task import fit_to_task
@@ -17,8 +17,8 @@ def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitR
     net = setting.new_teacher((modality,))
     train, select = setting.train.with_all((modality,)), setting.select.with_all((modality,))
     encoder = net.encoders[modality]
-    if isinstance(encoder, SignalEncoder):
-        encoder.standardise(train.tensors[modality])
+    if isinstance(encoder, Standardising):
+        encoder.standardise(train.tensor(modality))
     report = fit_to_task(
         setting,
         net,

@@ -1,82 +1,99 @@
-"""Evaluation on people whom nothing else has seen, and the conformal calibration on people of their own."""
+"""What a student says of people whom nothing else has seen."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.manifest import Calibration
-from models.outputs import conformal_quantile, corn_probabilities, pain_scores, value_scores
+from models.outputs import corn_probabilities, softmax_probabilities
 from training.data import WindowSet
-from training.metrics import affect_metrics, pain_metrics, spread_over_frames
+from training.groups import GroupReport, scores_by_group
+from training.metrics import score_by_person, spread_over_frames
+from training.predictions import Predictions
 from training.stages.setting import Setting, run_over
 
+Floats = NDArray[np.float64]
 
-def evaluate(setting: Setting, net: nn.Module, needed: Sequence[str]) -> dict[str, float]:
-    """Scores of `net`, which needs the modalities `needed`, on the test people.
 
-    No clip and no labelled frame is left out: a clip without an answer counts as wrong, and a frame without one gets
-    the nearest window's value, or the training mean where its clip has no answered window.
+def predict_people(
+    setting: Setting, net: nn.Module, needed: Sequence[str], windows: WindowSet, *, temperature: float = 1.0
+) -> Predictions:
+    """What `net`, which needs the modalities `needed`, says of the people of `windows`, usually the test people.
+
+    No clip and no labelled frame is left out: a clip without an answer is wrong, and a frame without one gets the
+    nearest window's value, or the training mean where its clip has no answered window.
     """
-    answered = setting.test.with_all(needed)
-    outputs = run_over(net, answered, setting.device).output.numpy() if len(answered) else None
-    if setting.config.task == "pain":
-        return _evaluate_pain(setting, answered, outputs)
-    return _evaluate_affect(setting, answered, outputs)
+    answered = windows.with_all(needed)
+    if setting.config.task in ("pain", "classification"):
+        said = np.zeros((0, len(setting.corpus.levels)))
+        if len(answered):
+            said = probabilities(setting, net, answered, temperature)
+        return _of_clips(setting, windows, answered, said)
+    outputs = (
+        run_over(net, answered, setting.device).output.numpy() if len(answered) else np.zeros((0, setting.outputs))
+    )
+    return _of_values(setting, windows, answered, outputs.astype(np.float64))
 
 
-def _evaluate_pain(setting: Setting, answered: WindowSet, outputs: NDArray[np.generic] | None) -> dict[str, float]:
-    clips = np.unique(setting.test.labelled().clip.numpy())
-    levels = np.array([setting.corpus.clips[c].level for c in clips], np.int64)
-    predicted = np.full(len(clips), -1, np.int64)
-    if outputs is not None:
-        probabilities = corn_probabilities(outputs)
-        owner = answered.clip.numpy()
-        for i, clip in enumerate(clips):
-            if (own := owner == clip).any():
-                predicted[i] = probabilities[own].mean(axis=0).argmax()
-    return pain_metrics(predicted, levels, len(setting.corpus.levels))
+def probabilities(setting: Setting, net: nn.Module, windows: WindowSet, temperature: float) -> Floats:
+    """Of each window, (N, K)."""
+    logits = run_over(net, windows, setting.device).output.numpy()
+    return (corn_probabilities if setting.config.task == "pain" else softmax_probabilities)(logits, temperature)
 
 
-def _evaluate_affect(setting: Setting, answered: WindowSet, outputs: NDArray[np.generic] | None) -> dict[str, float]:
-    fallback = setting.train.labelled().targets.double().mean(dim=0).numpy()
-    values, truth = [], []
-    for clip in np.unique(setting.test.clip.numpy()):
-        frames = setting.frames[clip]
-        assert frames is not None  # every clip of a valence-arousal corpus has labels
-        labelled = np.isfinite(frames.values).all(axis=1)
-        own = answered.clip.numpy() == clip
-        windows = outputs[own] if outputs is not None else np.zeros((0, 2))
-        spans_s = answered.spans_s.numpy()[own]
-        values.append(spread_over_frames(frames.times_s[labelled], spans_s, windows.astype(np.float64), fallback))
-        truth.append(frames.values[labelled].astype(np.float64))
-    return affect_metrics(np.concatenate(values), np.concatenate(truth))
-
-
-def calibrate(setting: Setting, net: nn.Module, needed: Sequence[str]) -> Calibration:
-    """Split-conformal quantiles on the calibration people's windows; None with the reason where they are too few."""
-    windows = setting.calibrate.labelled().with_all(needed)
-    level = setting.config.confidence_level
-    scores = _scores(setting, net, windows)
-    quantiles = {name: conformal_quantile(values, level) for name, values in scores.items()}
-    too_few = f"{len(windows)} calibration windows are too few for {level:.0%}: no set or interval is given"
-    return Calibration(
-        confidence_level=level,
-        quantiles=quantiles,
-        people=len(torch.unique(windows.person)),
-        windows=len(windows),
-        reason=too_few if None in quantiles.values() else None,
+def _of_clips(setting: Setting, windows: WindowSet, answered: WindowSet, said: Floats) -> Predictions:
+    """Each clip's probabilities are the mean over its windows'."""
+    clips = np.unique(windows.labelled().clip.numpy())
+    owner = answered.clip.numpy()
+    means = np.full((len(clips), said.shape[1]), np.nan)
+    for i, clip in enumerate(clips):
+        if (own := owner == clip).any():
+            means[i] = said[own].mean(axis=0)
+    chosen = [setting.corpus.clips[clip] for clip in clips]
+    return Predictions(
+        task=setting.config.task,
+        names=setting.corpus.levels,
+        person=np.array([clip.subject for clip in chosen]),
+        item=np.array([clip.id for clip in chosen]),
+        truth=np.array([clip.level for clip in chosen], np.int64),
+        said=means,
     )
 
 
-def _scores(setting: Setting, net: nn.Module, windows: WindowSet) -> dict[str, NDArray[np.float64]]:
-    names = ("pain",) if setting.config.task == "pain" else ("valence", "arousal")
-    if not len(windows):
-        return {name: np.zeros(0) for name in names}
-    outputs = run_over(net, windows, setting.device).output.numpy()
-    if setting.config.task == "pain":
-        return {"pain": pain_scores(corn_probabilities(outputs), windows.targets.numpy())}
-    truth = windows.targets.double().numpy()
-    return {name: value_scores(outputs[:, i].astype(np.float64), truth[:, i]) for i, name in enumerate(names)}
+def _of_values(setting: Setting, windows: WindowSet, answered: WindowSet, outputs: Floats) -> Predictions:
+    """Values of each labelled frame; where a corpus labels windows and not frames, of each window."""
+    fallback = setting.train.labelled().targets.double().mean(dim=0).numpy()
+    person, item, truth, said = [], [], [], []
+    for clip in np.unique(windows.clip.numpy()):
+        own = windows.pick(windows.clip == int(clip))
+        of_clip = answered.clip.numpy() == clip
+        frames = setting.frames[clip]
+        if frames is None:
+            labelled = own.labelled()
+            times_s, values = labelled.spans_s.mean(dim=1).numpy(), labelled.targets.double().numpy()
+        else:
+            there = np.isfinite(frames.values).all(axis=1)
+            times_s, values = frames.times_s[there], frames.values[there].astype(np.float64)
+        truth.append(values)
+        said.append(spread_over_frames(times_s, answered.spans_s.numpy()[of_clip], outputs[of_clip], fallback))
+        who = setting.corpus.clips[clip]
+        person += [who.subject] * len(times_s)
+        item += [f"{who.id} {i:07d}" for i in range(len(times_s))]
+    return Predictions(
+        task=setting.config.task,
+        names=setting.corpus.values or ("valence", "arousal"),
+        person=np.array(person),
+        item=np.array(item),
+        truth=np.concatenate(truth),
+        said=np.concatenate(said),
+    )
+
+
+def group_scores(setting: Setting, said: Predictions) -> dict[str, GroupReport]:
+    """Scores by sex, age and whatever the corpus says of its people."""
+    scores = score_by_person(said.task, said.said, said.truth, said.person)
+    people, counts = np.unique(said.person, return_counts=True)
+    clips = {str(who): int(count) for who, count in zip(people, counts, strict=True)}
+    groups = {clip.subject: clip.groups for clip in setting.corpus.clips}
+    return scores_by_group(scores, clips, groups)

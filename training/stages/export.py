@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import bundle
@@ -19,6 +20,7 @@ from models.manifest import Calibration, FaceNetFiles, GraphSpec, Provenance
 from models.nets.student import Student
 from models.spec import FACE, VOICE, InputSpec
 from training.data import WindowSet
+from training.face_nets.fetch import cached_face_nets
 from training.replacing import replacing
 from training.stages.card import card
 from training.stages.golden import golden_windows
@@ -29,33 +31,39 @@ PARITY = 1e-4
 """Largest difference between ONNX and torch."""
 INVARIANCE = 1e-5
 """Largest difference between a sample's answer alone and in a batch."""
-
-Arrays = Mapping[str, NDArray[np.generic]]
+OUTPUT = "output"
+UNCERTAINTY = "uncertainty_"
+"""Of a hallucinated modality, whose name follows."""
 
 
 class ExportError(BundleError):
     """The exported graph does not compute what torch computes."""
 
 
+class Measured(NamedTuple):
+    """What was found out about the students, for the bundle and its card."""
+
+    calibrations: Mapping[tuple[str, ...], Calibration]
+    scores: Mapping[str, float]
+    """On the test people."""
+    groups: Mapping[str, Any]
+    """Scores by group of people, as metrics.json has them."""
+
+
 class Graph(nn.Module):
-    """The student with positional inputs and the task's output alone, as ONNX wants it."""
+    """The student with positional inputs: the task's output, then what each T-Net expects of its error."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.student = student
 
-    def forward(self, *tensors: Tensor) -> Tensor:
-        output: Tensor = self.student(dict(zip(self.student.available, tensors, strict=True))).output
-        return output
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        out = self.student(dict(zip(self.student.available, tensors, strict=True)))
+        return (out.output, *(out.log_variance[name] for name in self.student.hallucinated))
 
 
 def export_bundle(
-    setting: Setting,
-    students: Mapping[tuple[str, ...], Student],
-    calibrations: Mapping[tuple[str, ...], Calibration],
-    metrics: Mapping[str, float],
-    face_nets: Path,
-    path: Path,
+    setting: Setting, students: Mapping[tuple[str, ...], Student], measured: Measured, path: Path
 ) -> bundle.Bundle:
     """Write the bundle into `path` whole or not at all; an earlier bundle there is replaced.
 
@@ -63,43 +71,31 @@ def export_bundle(
     else than a bundle.
     """
     with replacing(path, marker=MANIFEST, what="a bundle") as draft:
-        _write_bundle(setting, students, calibrations, metrics, face_nets, draft)
+        _write_bundle(setting, students, measured, draft)
     return bundle.load(path)
 
 
 def _write_bundle(
-    setting: Setting,
-    students: Mapping[tuple[str, ...], Student],
-    calibrations: Mapping[tuple[str, ...], Calibration],
-    metrics: Mapping[str, float],
-    face_nets: Path,
-    draft: Path,
+    setting: Setting, students: Mapping[tuple[str, ...], Student], measured: Measured, draft: Path
 ) -> None:
     for folder in ("graphs", "golden"):
         (draft / folder).mkdir()
-    graphs = [_export_graph(setting, students[a], calibrations[a], draft) for a in students]
-    face = None
-    if any(FACE in available for available in students):
-        face = FaceNetFiles(
-            detector_short="face/detector_short.onnx",
-            detector_full="face/detector_full.onnx",
-            landmarks="face/landmarks.onnx",
-        )
-        (draft / "face").mkdir()
-        for name in face.model_dump().values():
-            shutil.copyfile(face_nets / Path(name).name, draft / name)
-    provenance = _provenance(setting, metrics)
-    (draft / "card.md").write_text(card(setting, graphs, provenance), encoding="utf-8")
+    graphs = [_export_graph(setting, students[a], measured.calibrations[a], draft) for a in students]
     prevalent = sorted({name for available in students for name in available}, key=setting.config.modalities.index)
+    inputs = _served_inputs(setting.config.inputs, prevalent)
+    face = _copy_face_nets(draft) if inputs.face is not None else None
+    provenance = _provenance(setting, measured.scores)
+    (draft / "card.md").write_text(card(setting, graphs, provenance, measured.groups), encoding="utf-8")
     bundle.write(
         draft,
         {
             "name": setting.config.name,
             "task": setting.config.task,
             "levels": setting.corpus.levels,
+            "values": setting.corpus.values,
             "prevalent": prevalent,
             "privileged": [name for name in setting.config.modalities if name not in prevalent],
-            "inputs": _served_inputs(setting.config.inputs, prevalent).model_dump(),
+            "inputs": inputs.model_dump(),
             "graphs": [graph.model_dump() for graph in graphs],
             "face": face.model_dump() if face else None,
             "provenance": provenance.model_dump(),
@@ -107,9 +103,21 @@ def _write_bundle(
     )
 
 
+def _copy_face_nets(draft: Path) -> FaceNetFiles:
+    face = FaceNetFiles(
+        detector_short="face/detector_short.onnx",
+        detector_full="face/detector_full.onnx",
+        landmarks="face/landmarks.onnx",
+    )
+    (draft / "face").mkdir()
+    for name in face.model_dump().values():
+        shutil.copyfile(cached_face_nets() / Path(name).name, draft / name)
+    return face
+
+
 def _export_graph(setting: Setting, student: Student, calibration: Calibration, draft: Path) -> GraphSpec:
     student = student.cpu().eval()
-    name = "+".join(student.available).replace("+", "-")
+    name = "-".join(student.available)
     file, golden = f"graphs/{name}.onnx", f"golden/{name}.npz"
     to_onnx(Graph(student), setting.config.inputs, draft / file)
     _prove_equal(student, _session(draft / file), _example_windows(setting, student.available))
@@ -122,7 +130,8 @@ def _export_graph(setting: Setting, student: Student, calibration: Calibration, 
         hallucinated=student.hallucinated,
         file=file,
         inputs={m: m for m in student.available},
-        output="output",
+        output=OUTPUT,
+        uncertainty={m: f"{UNCERTAINTY}{m}" for m in student.hallucinated},
         golden=golden,
         calibration=calibration,
     )
@@ -140,24 +149,29 @@ def to_onnx(graph: Graph, inputs: InputSpec, file: Path) -> None:
     with warnings.catch_warnings():
         # torch's exporter warns of its own deprecated calls
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph.eval(),
-            example,
-            input_names=list(names),
-            output_names=["output"],
-            dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in names),),
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                graph.eval(),
+                example,
+                input_names=list(names),
+                output_names=[OUTPUT, *(f"{UNCERTAINTY}{m}" for m in graph.student.hallucinated)],
+                dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in names),),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            said = str(error).strip().splitlines()[0]
+            raise ExportError(f"{names}: an encoder of this student cannot be written as ONNX ({said})") from None
     assert program is not None  # it is None only with dynamo=False
     program.save(file)
 
 
 def _example_windows(setting: Setting, available: tuple[str, ...]) -> WindowSet:
     """Real windows of training people: what the graph will meet."""
-    return setting.train.with_all(available).pick(torch.arange(17) % len(setting.train.with_all(available)))
+    windows = setting.train.with_all(available)
+    return replace(windows, store={**windows.store, **setting.shown}).pick(torch.arange(17) % len(windows))
 
 
 def _session(file: Path) -> onnxruntime.InferenceSession:
@@ -169,15 +183,17 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
 def _prove_equal(student: Student, session: onnxruntime.InferenceSession, examples: WindowSet) -> None:
     """ONNX equals torch at batches of 1, 3 and 17, and each window's answer is the same alone as in the batch."""
     names = student.available
+    inputs = {m: examples.tensor(m) for m in names}
     for size in (1, 3, 17):
-        tensors = {m: examples.tensors[m][:size] for m in names}
+        tensors = {m: v[:size] for m, v in inputs.items()}
         with torch.no_grad():
-            expected = student(tensors).output.numpy()
-        (answer,) = session.run(None, {m: v.numpy() for m, v in tensors.items()})
-        if (difference := float(np.abs(answer - expected).max())) > PARITY:
+            expected = [out.numpy() for out in Graph(student)(*tensors.values())]
+        answers = session.run(None, {m: v.numpy() for m, v in tensors.items()})
+        difference = max(float(np.abs(a - e).max()) for a, e in zip(answers, expected, strict=True))
+        if difference > PARITY:
             raise ExportError(f"{names}: ONNX differs from torch by {difference:.2g} at a batch of {size}")
-    alone = [session.run(None, {m: examples.tensors[m][i : i + 1].numpy() for m in names})[0] for i in range(17)]
-    if (difference := float(np.abs(answer - np.concatenate(alone)).max())) > INVARIANCE:
+    alone = [session.run(None, {m: v[i : i + 1].numpy() for m, v in inputs.items()})[0] for i in range(17)]
+    if (difference := float(np.abs(answers[0] - np.concatenate(alone)).max())) > INVARIANCE:
         raise ExportError(f"{names}: an answer changes by {difference:.2g} with who shares the batch")
 
 
@@ -188,17 +204,18 @@ def _served_inputs(inputs: InputSpec, prevalent: list[str]) -> InputSpec:
             "face": inputs.face if FACE in prevalent else None,
             "voice": inputs.voice if VOICE in prevalent else None,
             "signals": {m: s for m, s in inputs.signals.items() if m in prevalent},
+            "features": {m: s for m, s in inputs.features.items() if m in prevalent},
         }
     )
 
 
 def _provenance(setting: Setting, metrics: Mapping[str, float]) -> Provenance:
     corpus, split = setting.corpus, setting.split
-    counts = ", ".join(f"{len(people)} {name}" for name, people in split._asdict().items())
+    counts = ", ".join(f"{count} {part}" for part, count in split.counts(corpus.clips).items())
     return Provenance(
         trained_on=("synthetic " if corpus.synthetic else "") + corpus.name,
         synthetic=corpus.synthetic,
-        protocol=f"one split by person ({counts}), split seed {setting.config.splits.seed}, seed {setting.config.seed}",
+        protocol=f"{split.sentence} ({counts}), seed {setting.config.seed}",
         metrics=dict(metrics),
         git_revision=_git_revision(),
         licences={

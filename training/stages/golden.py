@@ -1,4 +1,4 @@
-"""A bundle's golden input: drawn people, since a bundle travels and the faces of participants must not."""
+"""A bundle's golden input: drawn people and numbers, since a bundle travels and what participants gave must not."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,13 @@ GOLDEN_WINDOWS = 4
 
 
 def golden_windows(inputs: InputSpec, available: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-    """Modality to (GOLDEN_WINDOWS, ...), the same on every machine up to rounding; for a face, a voice, or both."""
+    """Modality to (GOLDEN_WINDOWS, ...), the same on every machine up to rounding."""
     return {name: np.stack([_window(inputs, name, index) for index in range(GOLDEN_WINDOWS)]) for name in available}
 
 
 def _window(inputs: InputSpec, modality: str, index: int) -> NDArray[np.generic]:
+    if modality in inputs.features or modality in inputs.signals:
+        return np.random.default_rng(index).normal(size=inputs.shape(modality)).astype(np.float32)
     settings, rng = SyntheticAffect(video_s=max(2.0, inputs.window_s)), np.random.default_rng(index)
     affect = draw_affect(settings, index)
     if modality == FACE:

@@ -1,28 +1,124 @@
 """Before the first stage: read the corpus, prepare its windows, and deal the people into parts."""
 
 import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 
+from training.by_person import standardised_by_person
 from training.cache_folder import cache_root
 from training.config import ConfigError, RunConfig
 from training.corpora.affwild2 import read_affwild2
+from training.corpora.bids import read_bids
 from training.corpora.biovid import read_biovid
-from training.corpora.clip import Corpus
-from training.corpora.splits import SplitError, split_people
+from training.corpora.clip import Clip, Corpus
+from training.corpora.feature_corpus import FeatureCorpus
+from training.corpora.features import read_features
+from training.corpora.splits import PARTS, SplitError, split_clips
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
-from training.data import WindowSet
+from training.corpora.synthetic_features import synthesize_features
 from training.face_nets.fetch import cached_face_nets
+from training.feature_windows import feature_windows
+from training.frozen import originals, seen_once
+from training.labels import keep_labels
+from training.ranks import world_device
 from training.stages.setting import Setting
-from training.windows import corpus_windows
+from training.tracking import tracking
+from training.windows import CorpusWindows, corpus_windows
+
+SYNTHESIZE: Mapping[str, Callable[[Path], None]] = {
+    "biovid": synthesize_biovid,
+    "affwild2": synthesize_affwild2,
+    "features": synthesize_features,
+}
+
+
+@contextmanager
+def open_setting(config: RunConfig, folder: Path) -> Iterator[Setting]:
+    """A run's setting, its curves written into `folder` until the block ends; raises as `prepare_setting` does."""
+    with tracking(config, folder) as track:
+        yield replace(prepare_setting(config, folder / "scratch"), track=track)
 
 
 def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
     """Everything the stages need. Raises CorpusError, SplitError, MediaError or FaceNetsMissingError."""
-    corpus = read_corpus(config)
+    corpus, prepared = read_windows(config)
+    split = split_clips(corpus.clips, config.splits, config.fold)
+    scratch.mkdir(parents=True, exist_ok=True)
+    shown = standardised_by_person(prepared.windows, config.corpus.standardise_by_person, config.inputs)
+    device = world_device()
+    windows = seen_once(shown, config, prepared.key, cache_root() / "frozen", device)
+    parts = {part: windows.of_clips([clip.id in getattr(split, part) for clip in corpus.clips]) for part in PARTS}
+    setting = Setting(
+        config=config,
+        corpus=replace(corpus, notes=corpus.notes + prepared.notes + _notes(config)),
+        split=split,
+        train=keep_labels(parts["train"], config.labels, seed=config.seed),
+        select=keep_labels(parts["select"], config.labels, seed=config.seed),
+        calibrate=parts["calibrate"].labelled(),
+        test=parts["test"],
+        frames=prepared.frames,
+        device=device,
+        scratch=scratch,
+        shown=originals(shown, windows),
+    )
+    check_parts(setting)
+    return setting
+
+
+def _notes(config: RunConfig) -> tuple[str, ...]:
+    """What every result must say of how it was made."""
+    notes = []
+    if config.corpus.standardise_by_person:
+        names = ", ".join(config.corpus.standardise_by_person)
+        notes.append(f"Standardised by person over all of each person's recordings: {names}.")
+    if config.labels.fraction < 1:
+        notes.append(
+            f"{config.labels.fraction:.0%} of the labels of training and selection people, {config.labels.by}."
+        )
+    return tuple(notes)
+
+
+def check_parts(setting: Setting) -> None:
+    """Raise SplitError where a part cannot do its work: better now than after hours of training."""
+    config = setting.config
+    for name, windows in (("train", setting.pairs.labelled()), ("select", setting.selection)):
+        needed = 2 if name == "train" else 1
+        if (count := len(windows)) < needed:
+            raise SplitError(
+                f"the {name} people have {count} labelled windows with {', '.join(config.modalities)}; "
+                f"at least {needed} are needed"
+            )
+    if (count := len(setting.pairs)) < config.student.k:
+        raise SplitError(f"the train people have {count} windows with {', '.join(config.modalities)}; k needs more")
+    if not len(setting.test.labelled()):
+        raise SplitError("the test people have no labelled window")
+
+
+def read_windows(config: RunConfig) -> tuple[Corpus, CorpusWindows]:
+    """The corpus of the configuration and its prepared windows; a synthetic one is written into the cache first."""
+    kind, root = config.corpus.kind, config.corpus.root
+    if root is None:
+        root = _synthetic(kind)
+    if kind in ("features", "bids"):
+        features = (
+            read_features(root)
+            if kind == "features"
+            else read_bids(root, config.inputs, config.corpus.levels, config.task)
+        )
+        return _feature_windows(config, features)
+    corpus = read_biovid(root) if kind == "biovid" else read_affwild2(root, aligned=config.corpus.aligned)
+    corpus = only_levels(corpus, config.corpus.levels)
+    for modality, signal in config.inputs.signals.items():
+        if absent := [name for name in signal.channels if name not in corpus.signal_columns]:
+            raise ConfigError(
+                f"inputs.signals.{modality}.channels: {root} has no column {absent[0]}; "
+                f"it has {', '.join(corpus.signal_columns) or 'no physiology'}"
+            )
     prepared = corpus_windows(
         corpus,
         config.inputs,
@@ -31,53 +127,44 @@ def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
         workers=len(os.sched_getaffinity(0)),
         folder=cache_root() / "windows",
     )
-    split = split_people(corpus.clips, config.splits)
-    scratch.mkdir(parents=True, exist_ok=True)
-    windows = prepared.windows
-    setting = Setting(
-        config=config,
-        corpus=replace(corpus, notes=corpus.notes + prepared.notes),
-        split=split,
-        train=windows.of_people(split.train).labelled(),
-        select=windows.of_people(split.select).labelled(),
-        calibrate=windows.of_people(split.calibrate).labelled(),
-        test=windows.of_people(split.test),
-        frames=prepared.frames,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        scratch=scratch,
-    )
-    check_parts(setting)
-    return setting
+    return corpus, prepared
 
 
-def check_parts(setting: Setting) -> None:
-    """Raise SplitError where a part cannot do its work: better now than after hours of training."""
-    config = setting.config
-    for name in ("train", "select"):
-        part: WindowSet = getattr(setting, name)
-        needed = max(2, config.student.k) if name == "train" else 1
-        if (count := len(part.with_all(config.modalities))) < needed:
-            raise SplitError(
-                f"the {name} people have {count} labelled windows with {', '.join(config.modalities)}; "
-                f"at least {needed} are needed"
-            )
-    if not len(setting.test.labelled()):
-        raise SplitError("the test people have no labelled window")
+def _synthetic(kind: str) -> Path:
+    if kind not in SYNTHESIZE:
+        raise ConfigError(f"corpus.root: there is no synthetic corpus of kind {kind}; name the folder of yours")
+    root = cache_root() / "corpora" / f"synthetic-{kind}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.with_suffix(".lock")):  # two runs at once must not draw it twice
+        SYNTHESIZE[kind](root)
+    return root
 
 
-def read_corpus(config: RunConfig) -> Corpus:
-    """The corpus of the configuration; the synthetic one is written into the cache on first use."""
-    kind, root = config.corpus.kind, config.corpus.root
-    if root is None:
-        root = cache_root() / "corpora" / f"synthetic-{kind}"
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_suffix(".lock")):  # two runs at once must not draw it twice
-            (synthesize_biovid if kind == "biovid" else synthesize_affwild2)(root)
-    corpus = read_biovid(root) if kind == "biovid" else read_affwild2(root)
-    for modality, signal in config.inputs.signals.items():
-        if absent := [name for name in signal.channels if name not in corpus.signal_columns]:
-            raise ConfigError(
-                f"inputs.signals.{modality}.channels: {root} has no column {absent[0]}; "
-                f"it has {', '.join(corpus.signal_columns) or 'no physiology'}"
-            )
-    return corpus
+def _feature_windows(config: RunConfig, features: FeatureCorpus) -> tuple[Corpus, CorpusWindows]:
+    if features.task != config.task:
+        raise ConfigError(f"corpus.task: the recipe says {config.task}, but {features.name} is for {features.task}")
+    corpus, prepared = feature_windows(features, config.inputs, config.modalities)
+    if not config.corpus.levels or config.corpus.levels == corpus.levels:
+        return corpus, prepared
+    numbers = _numbers(corpus, config.corpus.levels)
+    targets = torch.tensor([numbers.get(int(target), -1) for target in prepared.windows.targets])
+    windows = replace(prepared.windows, targets=targets).pick((targets >= 0) | (prepared.windows.targets < 0))
+    clips = tuple(replace(clip, level=None if clip.level is None else numbers.get(clip.level)) for clip in corpus.clips)
+    return replace(corpus, clips=clips, levels=config.corpus.levels), prepared._replace(windows=windows)
+
+
+def only_levels(corpus: Corpus, levels: tuple[str, ...]) -> Corpus:
+    """The clips of `levels` alone, in that order; all where none are named. ConfigError for one that is not there."""
+    if not levels:
+        return corpus
+    numbers = _numbers(corpus, levels)
+    clips: list[Clip] = [replace(c, level=numbers[c.level]) for c in corpus.clips if c.level in numbers]
+    return replace(corpus, levels=levels, clips=tuple(clips))
+
+
+def _numbers(corpus: Corpus, levels: tuple[str, ...]) -> dict[int | None, int]:
+    """The corpus's number of each level to the recipe's."""
+    if absent := [level for level in levels if level not in corpus.levels]:
+        known = ", ".join(corpus.levels) or "no levels"
+        raise ConfigError(f"corpus.levels: {corpus.name} has no {absent[0]!r}; it has {known}")
+    return {corpus.levels.index(level): number for number, level in enumerate(levels)}

@@ -1,6 +1,7 @@
 """What every stage of a run works on: the configuration, the people's parts, and where to compute."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from training.config import RunConfig
 from training.corpora.clip import Corpus
 from training.corpora.splits import Split
 from training.data import Batch, WindowSet, deal_batches
+from training.distributed import gather_with_gradient
 from training.losses.task import task_loss
+from training.ranks import local_part
+from training.tracking import Track, track_nothing
 from training.windows import FrameLabels
 
 EVALUATION_BATCH = 64
@@ -24,7 +28,10 @@ MEASURED_BATCHES = 4
 
 @dataclass(frozen=True)
 class Setting:
-    """One run's inputs. The four parts hold different people; `test` is read once, at the end."""
+    """One run's inputs. The four parts hold different people; `test` is read once, at the end.
+
+    Windows of `train` and `select` without a target are pairs of recordings without a label.
+    """
 
     config: RunConfig
     corpus: Corpus
@@ -37,33 +44,85 @@ class Setting:
     device: torch.device
     scratch: Path
     """Where interrupted stages keep their state."""
+    track: Track = track_nothing
+    """Where curves go."""
+    shown: Mapping[str, Tensor] = field(default_factory=dict)
+    """Where a frozen encoder has seen the corpus already: the windows (M, ...) that it was shown, by modality."""
+
+    @property
+    def pairs(self) -> WindowSet:
+        """Training windows that have every modality, with a target or without."""
+        return self.train.with_all(self.config.modalities)
+
+    @property
+    def selection(self) -> WindowSet:
+        """Selection windows that have every modality and a target."""
+        return self.select.with_all(self.config.modalities).labelled()
 
     def new_teacher(self, modalities: tuple[str, ...]) -> Teacher:
         """Weights from the run's seed."""
         torch.manual_seed(self.config.seed)
         c = self.config
-        net = Teacher(modalities, c.inputs, c.network, task=c.task, levels=len(self.corpus.levels))
+        net = Teacher(modalities, c.inputs, c.network, task=c.task, outputs=self.outputs)
         return net.to(self.device)
 
     def new_student(self, available: tuple[str, ...], *, hallucinates: bool = True) -> Student:
         """Weights from the run's seed: every method starts from the same ones."""
         torch.manual_seed(self.config.seed)
         c, missing = self.config, self.config.missing(available) if hallucinates else ()
-        net = Student(available, missing, c.inputs, c.network, task=c.task, levels=len(self.corpus.levels))
+        net = Student(available, missing, c.inputs, c.network, task=c.task, outputs=self.outputs)
         return net.to(self.device)
 
-    def some_batches(self) -> list[Batch]:
+    @property
+    def outputs(self) -> int:
+        """The width of the head's output."""
+        if self.config.task == "valence-arousal":
+            return 2
+        levels, values = len(self.corpus.levels), len(self.corpus.values)
+        return {"pain": levels - 1, "classification": levels, "regression": values}[self.config.task]
+
+    def task_loss(self, output: Tensor, targets: Tensor) -> Tensor:
+        """The task's loss over the windows that have a target."""
+        return task_loss(self.config.task, output, targets)
+
+    def forward(self, net: nn.Module, batch: Batch) -> Forward:
+        """`net` on a batch, in the run's precision; what comes out is float32, and of all ranks' windows."""
+        with self.autocast():
+            out: Forward = net(batch.tensors)
+        return gathered(out)
+
+    def autocast(self) -> torch.autocast:
+        """The precision in which networks compute while they are trained."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def seen(self, net: nn.Module, batch: Batch) -> Forward:
+        """What `net` makes of a batch, without gradients."""
+        with torch.no_grad():
+            return self.forward(net, batch)
+
+    def some_batches(self) -> Iterator[Batch]:
         """The first batches of training people, not augmented: for what is measured and not trained."""
-        train = self.train.with_all(self.config.modalities)
-        dealt = deal_batches(train.person, self.config.student.batch, np.random.default_rng(self.config.seed))
-        return [train.batch(index).to(self.device) for index, _ in zip(dealt, range(MEASURED_BATCHES), strict=False)]
+        pairs = self.pairs
+        dealt = deal_batches(pairs, self.config.student.batch, np.random.default_rng(self.config.seed))
+        for index, _ in zip(dealt, range(MEASURED_BATCHES), strict=False):
+            yield pairs.batch(index, local_part(len(index))).to(self.device)
 
     def augmented(self, batch: Batch, noise: torch.Generator) -> Batch:
         """The batch on the run's device, its faces varied."""
         batch = batch.to(self.device)
-        if FACE in batch.tensors:
+        if FACE in batch.tensors and batch.tensors[FACE].dtype == torch.uint8:
             batch.tensors[FACE] = augment_frames(batch.tensors[FACE], noise)
         return batch
+
+
+def gathered(out: Forward) -> Forward:
+    """What came out, in float32, of all ranks' windows: losses are of the whole batch."""
+    return Forward(
+        {name: gather_with_gradient(values.float()) for name, values in out.features.items()},
+        gather_with_gradient(out.z.float()),
+        gather_with_gradient(out.output.float()),
+        {name: gather_with_gradient(values.float()) for name, values in out.log_variance.items()},
+    )
 
 
 def run_over(net: nn.Module, windows: WindowSet, device: torch.device) -> Forward:
@@ -73,16 +132,22 @@ def run_over(net: nn.Module, windows: WindowSet, device: torch.device) -> Forwar
     with torch.no_grad():
         for batch in windows.batches(EVALUATION_BATCH):
             out: Forward = net(batch.to(device).tensors)
-            parts.append(Forward({k: v.cpu() for k, v in out.features.items()}, out.z.cpu(), out.output.cpu()))
-    features = {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features}
-    return Forward(features, torch.cat([part.z for part in parts]), torch.cat([part.output for part in parts]))
+            parts.append(
+                Forward(
+                    {k: v.cpu() for k, v in out.features.items()},
+                    out.z.cpu(),
+                    out.output.cpu(),
+                    {k: v.cpu() for k, v in out.log_variance.items()},
+                )
+            )
+    return Forward(
+        {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features},
+        torch.cat([part.z for part in parts]),
+        torch.cat([part.output for part in parts]),
+        {name: torch.cat([part.log_variance[name] for part in parts]) for name in parts[0].log_variance},
+    )
 
 
-def selection_loss(net: nn.Module, windows: WindowSet, device: torch.device) -> float:
+def selection_loss(setting: Setting, net: nn.Module, windows: WindowSet) -> float:
     """The task loss over all selection windows at once; lower is better."""
-    return float(task_loss(run_over(net, windows, device).output, windows.targets))
-
-
-def mean_squared(prediction: Tensor, target: Tensor, spread: Tensor) -> Tensor:
-    """The T-Net's loss: squared error in units of the target's spread (D,), a scalar."""
-    return ((prediction - target) / spread).square().mean()
+    return float(setting.task_loss(run_over(net, windows, setting.device).output, windows.targets))

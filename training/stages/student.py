@@ -6,51 +6,66 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
-from training.config import StudentConfig
 from training.data import Batch
-from training.loop import FitReport, fit
-from training.losses.task import task_loss
+from training.loop import Bench, FitReport, fit
+from training.losses.hallucination import hallucination_loss
+from training.stage_config import StudentConfig
+from training.stages.bank import BankOT
 from training.stages.methods import Method
-from training.stages.setting import Setting, mean_squared, selection_loss
-from training.stages.terms import TERMS, balanced_weights, seen_by
+from training.stages.setting import Setting, selection_loss
+from training.stages.sources import Source
+from training.stages.terms import Seen, TermSpec, build_terms, term_loss
+from training.stages.weights import term_weights
+
+Encoders = Mapping[str, Mapping[str, Any]]
 
 
-class Teachers(NamedTuple):
-    """Who teaches: the joint teacher the T-Net, and `source`, which may be a control, the terms."""
+class Trained(NamedTuple):
+    """A student, what happened, and how heavy its terms were."""
 
-    joint: Teacher
-    source: nn.Module
-
-
-class Shuffled(nn.Module):
-    """A control: what the teacher says of a batch, given to other samples of the batch."""
-
-    def __init__(self, teacher: nn.Module) -> None:
-        super().__init__()
-        self.teacher = teacher
-
-    def forward(self, tensors: Mapping[str, Tensor]) -> Forward:
-        seen: Forward = self.teacher(tensors)
-        order = torch.randperm(len(seen.z)).to(seen.z.device)
-        return Forward(seen.features, seen.z[order], seen.output[order])
+    student: Student | Oracle
+    report: FitReport
+    weights: dict[str, float]
+    ratio: float
+    """Of `gradient_ratios`, the one that the selection people liked best."""
 
 
 def train_student(
     setting: Setting,
     available: tuple[str, ...],
-    encoders: dict[str, dict[str, Any]],
-    tnet_weights: dict[str, Any],
-    teachers: Teachers,
+    encoders: Encoders,
+    tnet_weights: Mapping[str, Any],
+    teacher: Teacher,
+    source: Source,
     method: Method,
-) -> tuple[Student, FitReport, dict[str, float]]:
+) -> Trained:
     """A student for `available`, from stage 0's encoders, and from stage 2's T-Nets if the method has them.
 
-    Also returns the weights of the method's terms.
+    `teacher` gives the T-Net its targets, `source` the terms theirs. Where terms are balanced and the recipe names
+    several ratios, one student is trained for each, and the selection people choose.
     """
-    config = setting.config.student
-    student = setting.new_student(available, hallucinates=method.hallucinates)
+    config = method.change(setting.config.student)
+    several = method.weighting == "balanced" and method.terms
+    ratios = config.gradient_ratios if several else config.gradient_ratios[:1]
+    trained = [
+        _train(setting, available, encoders, tnet_weights, teacher, source, method, config, ratio) for ratio in ratios
+    ]
+    return min(trained, key=lambda one: one.report.scores[one.report.best_epoch])
+
+
+def start_student(
+    setting: Setting,
+    available: tuple[str, ...],
+    encoders: Encoders,
+    tnet_weights: Mapping[str, Any],
+    method: Method,
+    config: StudentConfig,
+) -> Student:
+    """The student with which stage 3 begins."""
+    student = setting.new_student(available, hallucinates=method.graph != "prevalent")
     for name in available:
         student.encoders[name].load_state_dict(encoders[name])
     if method.trained_tnet:
@@ -58,59 +73,75 @@ def train_student(
     if config.trainable == "fusion":
         student.encoders.requires_grad_(False)
         student.tnets.requires_grad_(not method.trained_tnet)  # what no stage 2 has trained has to learn now
-    train = setting.train.with_all(setting.config.modalities)
-    select = setting.select.with_all(setting.config.modalities)
-    for teacher in teachers:
-        teacher.eval()
-    student.eval()
-    weights = term_weights(setting, student, teachers, method)
-
-    def step(batch: Batch, noise: torch.Generator) -> Tensor:
-        return student_loss(student, teachers, setting.augmented(batch, noise), config, method, weights)
-
-    report = fit(
-        student,
-        [p for p in student.parameters() if p.requires_grad],
-        step,
-        lambda: selection_loss(student, select, setting.device),
-        train,
-        config,
-        seed=setting.config.seed,
-        label=f"student: {'+'.join(available)}",
-        state_file=setting.scratch / f"student-{'+'.join(available)}.state",
-    )
-    return student, report, weights
+    return student.eval()
 
 
-def term_weights(setting: Setting, student: Student, teachers: Teachers, method: Method) -> dict[str, float]:
-    """The paper's weight, or the balanced ones, which depend on nothing but the run's start: a resumed run has them."""
-    config = setting.config.student
-    if not method.balanced:
-        return dict.fromkeys(method.terms, config.ot_weight)
-    torch.manual_seed(setting.config.seed)  # a shuffled teacher draws
-    return balanced_weights(student, teachers.source, setting.some_batches(), method.terms, config)
-
-
-def student_loss(
-    student: Student,
-    teachers: Teachers,
-    batch: Batch,
-    config: StudentConfig,
+def _train(
+    setting: Setting,
+    available: tuple[str, ...],
+    encoders: Encoders,
+    tnet_weights: Mapping[str, Any],
+    teacher: Teacher,
+    source: Source,
     method: Method,
-    weights: Mapping[str, float],
+    config: StudentConfig,
+    ratio: float,
+) -> Trained:
+    student = start_student(setting, available, encoders, tnet_weights, method, config)
+    net = Oracle(student, teacher) if method.graph == "oracle" else student
+    terms = build_terms(method.terms, TermSpec(config, setting.config.task, setting.config.network.dim), seed=0)
+    bank = BankOT(setting, config, student, teacher) if config.bank and "OT" in terms else None
+    if bank is not None:
+        terms["OT"] = bank
+    terms.to(setting.device)
+    weights = term_weights(setting, student, terms, source, method, config, ratio)
+
+    def step(batch: Batch, noise: torch.Generator, done: float) -> Tensor:
+        batch = setting.augmented(batch, noise)
+        out = setting.forward(net, batch)
+        loss = setting.task_loss(out.output, batch.targets)
+        if method.trained_tnet:
+            seen = setting.seen(teacher, batch)
+            loss = loss + config.tnet_weight * hallucination_loss(student, out, seen, setting.config.tnet)
+        return loss + ramped(done, config.ramp) * distillation_loss(terms, weights, out, source, batch)
+
+    both = nn.ModuleDict({"student": net, "terms": terms})
+    report = fit(
+        both,
+        [p for p in both.parameters() if p.requires_grad],
+        step,
+        lambda: selection_loss(setting, net, setting.selection),
+        setting.pairs,
+        config,
+        Bench(
+            seed=setting.config.seed,
+            label=f"student: {'+'.join(available)}",
+            state_file=setting.scratch / f"student-{'+'.join(available)}.state",
+            track=setting.track,
+        ),
+        before_epoch=bank.refresh if bank is not None else _nothing,
+    )
+    return Trained(net, report, weights, ratio)
+
+
+def distillation_loss(
+    terms: nn.ModuleDict, weights: Mapping[str, float], out: Forward, source: Source, batch: Batch
 ) -> Tensor:
-    """The weighted sum for one batch; teachers give numbers, and no gradient reaches them."""
-    out = student(batch.tensors)
-    loss = task_loss(out.output, batch.targets)
-    seen = seen_by(teachers.joint, batch) if method.trained_tnet else None
-    if seen is not None:
-        errors = [
-            mean_squared(out.features[name], seen.features[name], student.tnet(name).spread)
-            for name in student.hallucinated
-        ]
-        loss = loss + config.tnet_weight * torch.stack(errors).mean()
-    if weights:
-        source = seen if seen is not None and teachers.source is teachers.joint else seen_by(teachers.source, batch)
-        for name, weight in weights.items():
-            loss = loss + weight * TERMS[name](out, source, batch.targets, config)
-    return loss
+    """The weighted sum of the terms; teachers give numbers, and no gradient reaches them."""
+    total = 0.0 * out.z.sum()
+    if not weights:
+        return total
+    lesson = source(batch)
+    seen = Seen(out, lesson.forward, batch.targets, batch.person)
+    for name, weight in weights.items():
+        total = total + weight * term_loss(terms[name], seen, lesson.block)
+    return total
+
+
+def ramped(done: float, ramp: float) -> float:
+    """The share of a term's weight when `done` of the steps are done: a line from 0 to 1 over the first `ramp`."""
+    return 1.0 if done >= ramp else done / ramp
+
+
+def _nothing() -> None:
+    """Most rows have nothing to make anew."""

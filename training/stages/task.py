@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from training.config import StageConfig
 from training.data import Batch, WindowSet
-from training.loop import FitReport, fit
-from training.losses.task import task_loss
+from training.loop import Bench, FitReport, fit
+from training.stage_config import StageConfig
 from training.stages.setting import Setting, selection_loss
 
 
@@ -20,20 +19,24 @@ def fit_to_task(
     label: str,
     state_name: str,
 ) -> FitReport:
-    """Train `net` in place on `train`; the people of `select` choose the epoch."""
+    """Train `net` in place on the windows of `train` that have a target; the people of `select` choose the epoch."""
+    chosen = select.labelled()
 
-    def step(batch: Batch, noise: torch.Generator) -> Tensor:
+    def step(batch: Batch, noise: torch.Generator, _: float) -> Tensor:
         batch = setting.augmented(batch, noise)
-        return task_loss(net(batch.tensors).output, batch.targets)
+        return setting.task_loss(setting.forward(net, batch).output, batch.targets)
 
     return fit(
         net,
         net.parameters(),
         step,
-        lambda: selection_loss(net, select, setting.device),
-        train,
+        lambda: selection_loss(setting, net, chosen),
+        train.labelled(),
         config,
-        seed=setting.config.seed,
-        label=label,
-        state_file=setting.scratch / f"{state_name}.state",
+        Bench(
+            seed=setting.config.seed,
+            label=label,
+            state_file=setting.scratch / f"{state_name}.state",
+            track=setting.track,
+        ),
     )

@@ -1,32 +1,39 @@
 """Stage 1: the teacher, with every modality, on the task alone."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from models.nets.teacher import Teacher
+from training.data import WindowSet
 from training.loop import FitReport
 from training.stages.setting import Setting
 from training.stages.task import fit_to_task
 
 
 def train_teacher(
-    setting: Setting, encoders: dict[str, dict[str, Any]], modalities: tuple[str, ...]
+    setting: Setting,
+    encoders: Mapping[str, Mapping[str, Any]],
+    modalities: tuple[str, ...],
+    *,
+    name: str,
+    train: WindowSet | None = None,
 ) -> tuple[Teacher, FitReport]:
     """A trained teacher that sees `modalities`; its encoders started from stage 0.
 
-    One that sees fewer than all is a control, and learns from the same windows as the others.
+    One that sees fewer than all is a control, and learns from the same windows as the others; `train` is the part of
+    the training windows that a cross-fitted one may see.
     """
     config = setting.config
     teacher = setting.new_teacher(modalities)
-    for name in modalities:
-        teacher.encoders[name].load_state_dict(encoders[name])
-    train, select = setting.train.with_all(config.modalities), setting.select.with_all(config.modalities)
+    for modality in modalities:
+        teacher.encoders[modality].load_state_dict(encoders[modality])
     report = fit_to_task(
         setting,
         teacher,
-        train,
-        select,
+        setting.pairs if train is None else train,
+        setting.selection,
         config.teacher,
         label=f"teacher: {'+'.join(modalities)}",
-        state_name=f"teacher-{'+'.join(modalities)}",
+        state_name=name,
     )
     return teacher, report

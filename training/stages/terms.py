@@ -1,112 +1,184 @@
 """What a student can be given of its teacher beside the task: the distillation terms of its loss, by name."""
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.nets.student import Student
 from models.nets.teacher import Forward
-from training.config import StudentConfig
-from training.data import Batch
-from training.losses import point, structure
-from training.losses.ot import profiles, similarity, structural_ot
+from models.spec import Task
+from training.data import has_target
+from training.losses import multi, point, structure
+from training.losses.crd import CRDLoss
+from training.losses.gromov import gromov_loss
+from training.losses.ot import centred, profiles, similarity, structural_ot
 from training.losses.sinkhorn import sinkhorn_divergence
-from training.losses.task import task_loss
-
-TASK = "task"
-
-Term = Callable[[Forward, Forward, Tensor, StudentConfig], Tensor]
-"""(student's, teacher's, targets, settings) to a scalar."""
+from training.losses.vid import VIDLoss
+from training.stage_config import StudentConfig
 
 
-def _kd(student: Forward, teacher: Forward, targets: Tensor, config: StudentConfig) -> Tensor:
-    if targets.ndim == 1:
-        return point.kd_levels_loss(student.output, teacher.output, temperature=config.temperature)
-    return point.kd_values_loss(student.output, teacher.output)
+class Seen(NamedTuple):
+    """What a term compares: B windows as student and teacher see them, their targets and persons."""
+
+    student: Forward
+    teacher: Forward
+    targets: Tensor
+    person: Tensor
+
+    def at(self, rows: Tensor) -> "Seen":
+        """Only the windows where `rows` (B,) is True."""
+        return Seen(_rows(self.student, rows), _rows(self.teacher, rows), self.targets[rows], self.person[rows])
 
 
-def _ot(student: Forward, teacher: Forward, _: Tensor, config: StudentConfig) -> Tensor:
-    return structural_ot(
-        student.z, teacher.z, k=config.k, anchors=config.anchors, blur=config.blur, normalise=config.normalise
-    )
+class TermSpec(NamedTuple):
+    """What a term is made for."""
+
+    config: StudentConfig
+    task: Task
+    dim: int
+    """Of z."""
 
 
-def _ot_to_labels(student: Forward, _: Forward, targets: Tensor, config: StudentConfig) -> Tensor:
-    """The control that knows no privileged signal: similarity is [y_i = y_j], or -|y_i - y_j| over both values."""
-    if targets.ndim == 1:
-        s_labels = (targets[:, None] == targets[None, :]).to(student.z.dtype)  # (B, B)
-    else:
-        s_labels = -(targets[:, None] - targets[None, :]).abs().mean(2)  # (B, B)
-    rows = profiles(similarity(student.z), s_labels, k=config.k, anchors=config.anchors, normalise=config.normalise)
-    return sinkhorn_divergence(*rows, blur=config.blur)
+class Formula(nn.Module):
+    """A term without state."""
+
+    def __init__(self, loss: Callable[[Seen], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, seen: Seen) -> Tensor:
+        return self.loss(seen)
 
 
-def _of_z(loss: Callable[[Tensor, Tensor], Tensor]) -> Term:
-    return lambda student, teacher, targets, config: loss(student.z, teacher.z)  # noqa: ARG005 - a Term's four
+class StructuralOT(nn.Module):
+    """PKDOT's term with the recipe's options: centring, the cost between different samples, a projection of z."""
+
+    def __init__(self, spec: TermSpec) -> None:
+        super().__init__()
+        self.config = spec.config
+        width = spec.config.projection
+        self.projection = nn.Linear(spec.dim, width, bias=False) if width else nn.Identity()
+
+    def forward(self, seen: Seen) -> Tensor:
+        c = self.config
+        student, teacher = self.projection(seen.student.z), seen.teacher.z
+        if c.centre != "none":
+            groups = seen.person if c.centre == "person" else None
+            student, teacher = centred(student, groups), centred(teacher, groups)
+        return structural_ot(
+            student,
+            teacher,
+            k=min(c.k, len(student)),
+            anchors=c.anchors,
+            blur=c.blur,
+            normalise=c.normalise,
+            pair_cost=c.pair_cost,
+        )
 
 
-TERMS: Mapping[str, Term] = MappingProxyType(
+class OfZ(nn.Module):
+    """A trainable term of the joint representations: CRD's and VID's networks learn beside the student."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, seen: Seen) -> Tensor:
+        loss: Tensor = self.loss(seen.student.z, seen.teacher.z)
+        return loss
+
+
+def _kd(spec: TermSpec) -> nn.Module:
+    temperature = spec.config.temperature
+    if spec.task == "pain":
+        return Formula(lambda s: point.kd_levels_loss(s.student.output, s.teacher.output, temperature=temperature))
+    if spec.task == "classification":
+        return Formula(lambda s: point.kd_classes_loss(s.student.output, s.teacher.output, temperature=temperature))
+    return Formula(lambda s: point.kd_values_loss(s.student.output, s.teacher.output))
+
+
+def _ot_to_labels(spec: TermSpec) -> nn.Module:
+    """The control that knows no privileged signal: similarity is [y_i = y_j], or -|y_i - y_j| over the values."""
+    c = spec.config
+
+    def loss(seen: Seen) -> Tensor:
+        labelled = has_target(seen.targets)
+        z, targets = seen.student.z[labelled], seen.targets[labelled]
+        if len(z) < 2:
+            return 0.0 * seen.student.z.sum()
+        if targets.ndim == 1:
+            s_labels = (targets[:, None] == targets[None, :]).to(z.dtype)  # (B, B)
+        else:
+            s_labels = -(targets[:, None] - targets[None, :]).abs().mean(2)  # (B, B)
+        rows = profiles(similarity(z), s_labels, k=min(c.k, len(z)), anchors=c.anchors, normalise=c.normalise)
+        return sinkhorn_divergence(*rows, blur=c.blur)
+
+    return Formula(loss)
+
+
+def _of_z(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[TermSpec], nn.Module]:
+    return lambda spec: Formula(lambda s: loss(s.student.z, s.teacher.z))  # noqa: ARG005 - every maker takes a spec
+
+
+TERMS: Mapping[str, Callable[[TermSpec], nn.Module]] = MappingProxyType(
     {
-        "OT": _ot,
+        "OT": StructuralOT,
         "OT to labels": _ot_to_labels,
         "KD": _kd,
         "features": _of_z(point.feature_loss),
         "cosine": _of_z(point.cosine_loss),
+        "CRD": lambda spec: OfZ(CRDLoss(student_dim=spec.dim, teacher_dim=spec.dim)),
+        "VID": lambda spec: OfZ(VIDLoss(student_dim=spec.dim, teacher_dim=spec.dim)),
         "SP": _of_z(structure.sp_loss),
         "RKD distance": _of_z(structure.rkd_distance_loss),
         "RKD angle": _of_z(structure.rkd_angle_loss),
         "PKT": _of_z(structure.pkt_loss),
         "CC": _of_z(structure.cc_loss),
         "similarity": _of_z(structure.similarity_loss),
-        "OT of features": lambda student, teacher, _, config: structure.feature_ot_loss(
-            student.z, teacher.z, blur=config.blur
+        "OT of features": lambda spec: Formula(
+            lambda s: structure.feature_ot_loss(s.student.z, s.teacher.z, blur=spec.config.blur)
         ),
+        "Gromov-Wasserstein": lambda spec: Formula(
+            lambda s: gromov_loss(s.student.z, s.teacher.z, blur=spec.config.blur)
+        ),
+        "centroid": _of_z(multi.centroid_loss),
     }
 )
+
+
+def build_terms(names: tuple[str, ...], spec: TermSpec, *, seed: int) -> nn.ModuleDict:
+    """The terms of a row; those with weights of their own draw them from `seed`."""
+    torch.manual_seed(seed)
+    return nn.ModuleDict({name: TERMS[name](spec) for name in names})
+
+
+def term_loss(term: nn.Module, seen: Seen, block: Tensor | None) -> Tensor:
+    """A term over a batch; where different teachers saw different windows, the mean over their blocks (B,).
+
+    How windows stand to each other can only be asked of one teacher: each has a space of its own.
+    """
+    if block is None:
+        loss: Tensor = term(seen)
+        return loss
+    total = 0.0 * seen.student.z.sum()
+    for one in torch.unique(block):
+        rows = block == one
+        if int(rows.sum()) >= 2:
+            total = total + rows.float().mean() * term(seen.at(rows))
+    return total
 
 
 def gradient_at_z(z: Tensor, loss: Callable[[Tensor], Tensor]) -> float:
     """The norm of a loss's gradient at the joint representation z (B, D)."""
     z = z.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(loss(z), z)
+    value = loss(z)
+    if not value.requires_grad:
+        return 0.0
+    (gradient,) = torch.autograd.grad(value, z)
     return float(gradient.norm())
 
 
-@torch.no_grad()
-def seen_by(net: nn.Module, batch: Batch) -> Forward:
-    """What `net` makes of a batch, without gradients."""
-    out: Forward = net(batch.tensors)
-    return out
-
-
-def balanced_weights(
-    student: Student, teacher: nn.Module, batches: Iterable[Batch], terms: Iterable[str], config: StudentConfig
-) -> dict[str, float]:
-    """The weight with which each term's gradient at z is `config.gradient_ratio` times the task's, over `batches`.
-
-    One rule for all: no method is tuned with more care than another. A term without any gradient gets no weight.
-    """
-    names = tuple(terms)
-    norms = dict.fromkeys((TASK, *names), 0.0)
-    for batch in batches:
-        own, seen = seen_by(student, batch), seen_by(teacher, batch)
-        for name in norms:
-            loss = partial(_loss_at, name=name, student=student, own=own, seen=seen, batch=batch, config=config)
-            norms[name] += gradient_at_z(own.z, loss)
-    return {
-        name: config.gradient_ratio * norms[TASK] / norms[name] if norms[name] > 1e-9 * norms[TASK] else 0.0
-        for name in names
-    }
-
-
-def _loss_at(
-    z: Tensor, *, name: str, student: Student, own: Forward, seen: Forward, batch: Batch, config: StudentConfig
-) -> Tensor:
-    """A term, or the task, as a function of the student's joint representation."""
-    output = student.head(z)
-    if name == TASK:
-        return task_loss(output, batch.targets)
-    return TERMS[name](Forward(own.features, z, output), seen, batch.targets, config)
+def _rows(out: Forward, rows: Tensor) -> Forward:
+    return Forward({name: values[rows] for name, values in out.features.items()}, out.z[rows], out.output[rows])

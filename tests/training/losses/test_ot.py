@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from training.losses.ot import anchor_columns, similarity, structural_ot
+from training.losses.ot import anchor_columns, bank_ot, centred, profiles, similarity, structural_ot
 from training.losses.sinkhorn import sinkhorn_divergence
 
 Cloud = NDArray[np.float64]
@@ -169,6 +169,138 @@ def test_normalising_divides_the_cost_by_k(embeddings: Embeddings, reference: Di
 
     expected = by_hand(student, teacher, 4, "farthest", 0.5, lambda x, y, blur: reference(x / 2, y / 2, blur))
     assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_identical_structure_costs_nothing_with_a_pair_cost_either(embeddings: Embeddings) -> None:
+    z = torch.from_numpy(embeddings(16)[0]).requires_grad_(True)
+
+    value = structural_ot(z, 3 * z.detach(), k=5, pair_cost=0.25)
+    value.backward()
+
+    assert abs(value.item()) <= 1e-9
+    assert z.grad is not None
+    assert z.grad.abs().max() <= 1e-7
+
+
+def test_a_large_pair_cost_compares_each_row_with_its_own(embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z) for z in embeddings(16))
+
+    value = structural_ot(student, teacher, k=5, pair_cost=50.0)
+
+    rows = profiles(similarity(student), similarity(teacher), k=5, anchors="farthest", normalise=False)
+    paired = ((rows[0] - rows[1]) ** 2).sum(1).mean() / 2
+    assert float(value) == pytest.approx(float(paired), rel=1e-8)
+    assert float(value) > float(structural_ot(student, teacher, k=5))
+
+
+def test_a_pair_cost_between_labels_lies_between_none_and_one_between_samples(embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z) for z in embeddings(24))
+    labels = torch.arange(24) % 4
+
+    apart = labels[:, None] != labels[None, :]
+    none, between_labels, between_samples = (
+        float(structural_ot(student, teacher, k=6, pair_cost=mu, apart=others))
+        for mu, others in ((0.0, None), (20.0, apart), (20.0, None))
+    )
+
+    assert none < between_labels < between_samples
+
+
+def test_a_large_pair_cost_between_labels_compares_the_clouds_of_each(embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z) for z in embeddings(24))
+    labels = torch.arange(24) % 4
+
+    value = structural_ot(student, teacher, k=6, pair_cost=50.0, apart=labels[:, None] != labels[None, :])
+
+    rows = profiles(similarity(student), similarity(teacher), k=6, anchors="farthest", normalise=False)
+    inside = [float(sinkhorn_divergence(rows[0][labels == y], rows[1][labels == y])) for y in range(4)]
+    assert float(value) == pytest.approx(sum(inside) / 4, rel=1e-7)
+
+
+def test_the_gradient_of_the_fused_loss_is_that_of_finite_differences(embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z) for z in embeddings(6, collapse=0.4, dim=3))
+    student.requires_grad_(True)
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        return structural_ot(z, teacher, k=3, pair_cost=0.05)
+
+    assert torch.autograd.gradcheck(loss, (student,), atol=1e-6, rtol=1e-4, fast_mode=True)
+
+
+def test_centring_takes_the_mean_of_the_batch_or_of_each_group() -> None:
+    z = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, 1.0], [9.0, 5.0]])
+
+    assert centred(z).tolist() == [[-3.5, -2.0], [-1.5, 0.0], [0.5, -1.0], [4.5, 3.0]]
+    groups = torch.tensor([5, -1, 5, 2])
+    assert centred(z, groups).tolist() == [[-2.0, -0.5], [0.0, 0.0], [2.0, 0.5], [0.0, 0.0]]
+
+
+def test_centring_refuses_groups_of_another_batch() -> None:
+    with pytest.raises(ValueError, match=r"groups must be \(3,\)"):
+        centred(torch.ones(3, 2), torch.zeros(4, dtype=torch.int64))
+
+
+def test_centring_passes_no_gradient_along_the_mean() -> None:
+    z = torch.randn(6, 3, requires_grad=True)
+    weights = torch.randn(6, 3)
+
+    (centred(z, torch.tensor([0, 0, 0, 1, 1, 1])) * weights).sum().backward()
+
+    assert z.grad is not None
+    torch.testing.assert_close(z.grad[:3].sum(0), torch.zeros(3))
+    torch.testing.assert_close(z.grad[3:], weights[3:] - weights[3:].mean(0))
+
+
+def test_a_bank_of_the_batch_itself_is_the_loss_with_all_columns(embeddings: Embeddings) -> None:
+    """But for the shift by the minimum: so the minima are made equal, by an opposite pair on both sides."""
+    student, teacher = embeddings(12)
+    for z in (student, teacher):
+        z[1] = -z[0]
+    z_student, z_teacher = torch.from_numpy(student), torch.from_numpy(teacher)
+
+    value = bank_ot(z_student, z_teacher, z_student, z_teacher, blur=0.3, pair_cost=0.02)
+
+    expected = structural_ot(z_student, z_teacher, k=12, blur=0.3, pair_cost=0.02)
+    assert float(value) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_a_bank_gives_profiles_of_cosines_to_its_prototypes(reference: Divergence) -> None:
+    student, teacher = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    student_bank, teacher_bank = torch.tensor([[3.0, 0.0], [1.0, 1.0]]), torch.eye(3)[:2]
+
+    value = bank_ot(student, teacher, student_bank, teacher_bank, blur=0.5)
+
+    half = 0.5**0.5
+    rows = np.array([[1.0, half], [0.0, half]]), np.array([[half, half], [0.0, 0.0]])
+    assert float(value) == pytest.approx(reference(*rows, 0.5), rel=1e-4)
+    normalised = bank_ot(student, teacher, student_bank, teacher_bank, blur=0.5, normalise=True)
+    assert float(normalised) == pytest.approx(reference(rows[0] * half, rows[1] * half, 0.5), rel=1e-4)
+
+
+def test_a_banks_size_needs_no_batch_of_that_size_and_only_the_student_learns(embeddings: Embeddings) -> None:
+    student, teacher = (torch.from_numpy(z).requires_grad_(True) for z in embeddings(5))
+    banks = [torch.from_numpy(z).requires_grad_(True) for z in embeddings(40, seed=1)]
+
+    bank_ot(student, teacher, *banks).backward()
+
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+    assert [z.grad for z in (teacher, *banks)] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("student_bank", "teacher_bank", "complaint"),
+    [
+        (torch.ones(3, 5), torch.ones(3, 4), r"the student's bank must be \(M, 2\)"),
+        (torch.ones(3, 2), torch.ones(2, 4), "name the same anchors; got 3 and 2"),
+        (torch.ones(3, 2), torch.full((3, 4), float("inf")), "the teacher's bank holds NaN or infinity"),
+    ],
+)
+def test_a_bank_that_does_not_fit_is_said(
+    student_bank: torch.Tensor, teacher_bank: torch.Tensor, complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        bank_ot(torch.ones(6, 2), torch.ones(6, 4), student_bank, teacher_bank)
 
 
 @pytest.mark.parametrize(

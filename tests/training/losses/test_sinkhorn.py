@@ -1,6 +1,7 @@
 """The Sinkhorn divergence: against POT, against closed forms, and against a bound that needs no other solver."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.losses.sinkhorn import (
-    NotConverged,
-    half_squared_distances,
-    sinkhorn_divergence,
-    solve_between,
-    solve_within,
-)
+from training.losses.sinkhorn import coupling, half_squared_distances, sinkhorn_divergence
 
 Cloud = NDArray[np.float64]
 Divergence = Callable[[Cloud, Cloud, float], float]
@@ -68,29 +63,6 @@ def test_the_gradient_is_that_of_a_converged_solution(blur: float, reference: Di
     assert np.linalg.norm(x.grad.numpy() - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("blur", [0.05, 0.1, 1.0])
-@pytest.mark.parametrize(("n", "d"), [(64, 15), (256, 60), (512, 120), (512, 512)])
-def test_primal_and_dual_meet_so_no_other_solver_is_needed_to_trust_it(n: int, d: int, blur: float) -> None:
-    """For any potentials the dual value is a lower bound, and for any coupling the primal one an upper bound."""
-    x, y = profiles(n, d, seed=3), profiles(n, d, seed=4)
-    cost, epsilon = half_squared_distances(x, y), blur**2
-
-    solved = solve_between(cost, epsilon, 1e-9)
-
-    # the dual objective (with its mass term) at the potentials that came back
-    f, g = solved.f[:, None], solved.g[None, :]
-    mass = torch.exp((f + g - cost) / epsilon).mean()
-    lower = float(solved.f.mean() + solved.g.mean() - epsilon * (mass - 1))
-    # the plan, its rows and columns scaled down to their weights and the rest spread evenly: a true coupling
-    plan = solved.plan
-    plan = plan * (1 / n / plan.sum(1, keepdim=True)).clamp(max=1)
-    plan = plan * (1 / n / plan.sum(0, keepdim=True)).clamp(max=1)
-    rows, columns = (1 / n - plan.sum(1)).clamp(min=0), (1 / n - plan.sum(0)).clamp(min=0)
-    plan = plan + torch.outer(rows, columns) / rows.sum().clamp(min=1e-300)
-    upper = float((plan * cost).sum() + epsilon * torch.xlogy(plan, plan * n * n).sum())
-    assert -1e-12 <= upper - lower <= 1e-5 * float(cost.mean())
-
-
 @given(
     seed=st.integers(0, 1000),
     n=st.integers(1, 20),
@@ -131,6 +103,101 @@ def test_it_is_symmetric_and_never_negative() -> None:
     assert float(there) > 0
 
 
+def groups_of(n: int) -> Tensor:
+    """Labels (n,) of three groups, and which points they tell apart, (n, n)."""
+    labels = torch.arange(n) % 3
+    return labels[:, None] != labels[None, :]
+
+
+@pytest.mark.parametrize("pair_cost", [0.02, 0.3])
+@pytest.mark.parametrize("by_groups", [False, True])
+def test_the_fused_cost_is_a_distance_of_labels_beside_that_of_points(by_groups: bool, pair_cost: float) -> None:
+    """Half the squared distance of two different unit vectors is 1: so the labels can be coordinates."""
+    x, y = profiles(12, 4, seed=1), profiles(12, 4, seed=2)
+    labels = torch.arange(12) % 3 if by_groups else torch.arange(12)
+    coordinates = pair_cost**0.5 * torch.nn.functional.one_hot(labels).double()
+
+    fused = sinkhorn_divergence(x, y, pair_cost=pair_cost, apart=groups_of(12) if by_groups else None)
+
+    plain = sinkhorn_divergence(torch.cat([x, coordinates], 1), torch.cat([y, coordinates], 1))
+    assert float(fused) == pytest.approx(float(plain), rel=1e-8)
+    assert float(fused) > float(sinkhorn_divergence(x, y))
+
+
+@pytest.mark.parametrize("pair_cost", [0.05, 1.0, 100.0])
+@pytest.mark.parametrize("apart", [None, groups_of(40)])
+def test_identical_clouds_are_at_no_distance_with_a_fused_cost_either(apart: Tensor | None, pair_cost: float) -> None:
+    x = profiles(40, 10, seed=5).requires_grad_(True)
+
+    value = sinkhorn_divergence(x, x.detach().clone(), pair_cost=pair_cost, apart=apart)
+    value.backward()
+
+    assert abs(value.item()) <= 1e-8
+    assert x.grad is not None
+    assert x.grad.abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("pair_cost", [30.0, 1e6])
+def test_a_large_pair_cost_gives_the_paired_mean_of_half_the_squared_distance(pair_cost: float) -> None:
+    x, y = profiles(25, 6, seed=3).requires_grad_(True), profiles(25, 6, seed=4)
+
+    value = sinkhorn_divergence(x, y, pair_cost=pair_cost)
+    value.backward()
+
+    assert value.item() == pytest.approx(float((x.detach() - y).square().sum(1).mean()) / 2, rel=1e-8)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, (x.detach() - y) / 25, rtol=1e-6, atol=1e-9)
+
+
+def test_a_large_cost_between_groups_leaves_a_divergence_inside_each() -> None:
+    x, y = profiles(30, 6, seed=3), profiles(30, 6, seed=4)
+
+    value = sinkhorn_divergence(x, y, pair_cost=100.0, apart=groups_of(30))
+
+    inside = [float(sinkhorn_divergence(x[group::3], y[group::3])) for group in range(3)]
+    assert float(value) == pytest.approx(sum(inside) / 3, rel=1e-7)
+
+
+@pytest.mark.parametrize("apart", [None, groups_of(9)])
+def test_autograd_agrees_with_finite_differences_with_a_fused_cost(apart: Tensor | None) -> None:
+    x, y = profiles(9, 4, seed=8).requires_grad_(True), profiles(9, 4, seed=9).requires_grad_(True)
+
+    def divergence(a: Tensor, b: Tensor) -> Tensor:
+        return sinkhorn_divergence(a, b, pair_cost=0.1, apart=apart)
+
+    assert torch.autograd.gradcheck(divergence, (x, y), atol=1e-5, rtol=1e-3, fast_mode=True)
+
+
+def test_the_coupling_keeps_to_the_pairs_as_they_get_cheaper() -> None:
+    x, y = profiles(20, 5, seed=1), profiles(20, 5, seed=2)
+
+    own = [float(coupling(x, y, pair_cost=mu).diagonal().sum()) for mu in (0.0, 0.1, 0.5, 10.0)]
+
+    assert own == sorted(own)
+    assert own[0] < 0.3
+    assert own[-1] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("points", "options", "complaint"),
+    [
+        (4, {"pair_cost": -1.0}, "pair_cost must be a finite number, 0 or above"),
+        (4, {"pair_cost": float("inf")}, "pair_cost must be a finite number"),
+        (5, {"pair_cost": 1.0}, "points come in pairs; got 4 and 5"),
+        (4, {"pair_cost": 1.0, "apart": torch.zeros(4, 4)}, r"apart must be bool \(4, 4\)"),
+        (4, {"pair_cost": 1.0, "apart": torch.ones(4, 4, dtype=torch.bool)}, "apart must tell groups"),
+        (
+            4,  # 0 is together with 1 and with 2, but they are apart
+            {"pair_cost": 1.0, "apart": torch.tensor([[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]]).bool()},
+            "apart must tell groups",
+        ),
+    ],
+)
+def test_a_fused_cost_that_cannot_be_is_said(points: int, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        sinkhorn_divergence(torch.zeros(4, 2), torch.zeros(points, 2), **options)
+
+
 @pytest.mark.parametrize("blur", [0.05, 0.1, 0.3])
 def test_autograd_agrees_with_finite_differences_in_both_arguments(blur: float) -> None:
     x, y = profiles(12, 4, seed=8).requires_grad_(True), profiles(9, 4, seed=9).requires_grad_(True)
@@ -168,15 +235,6 @@ def test_single_precision_keeps_six_digits() -> None:
     value = float(sinkhorn_divergence(x.float(), y.float()))
 
     assert abs(value - exact) <= tolerance(x, y, exact, 2e-6)
-
-
-def test_not_converging_is_an_error_with_the_residual_and_advice() -> None:
-    cost = half_squared_distances(profiles(40, 8, seed=12), profiles(40, 8, seed=13))
-
-    with pytest.raises(NotConverged, match=r"marginal residual of .* raise blur"):
-        solve_between(cost, 0.05**2, 1e-12, max_steps=0)
-    with pytest.raises(NotConverged, match="stopped after 1 steps"):
-        solve_within(half_squared_distances(*[profiles(40, 8, seed=12)] * 2), 0.05**2, 1e-12, max_steps=1)
 
 
 @pytest.mark.parametrize(

@@ -1,77 +1,102 @@
-"""The stages on toy people: who learns, who must not, and what leaves the house."""
+"""The stages on toy people: who learns, and who must not."""
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from models import bundle
+from models.nets.student import Student
 from models.outputs import corn_probabilities
 from training.corpora.splits import SplitError
 from training.data import Batch
-from training.losses.task import task_loss
-from training.replacing import FolderInUseError
+from training.losses.hallucination import expected_error_loss
+from training.stages.calibration import calibrate
 from training.stages.encoders import train_encoder
-from training.stages.evaluate import calibrate, evaluate
-from training.stages.export import ExportError, export_bundle
-from training.stages.methods import BASIC, METHODS
+from training.stages.evaluate import group_scores, predict_people
+from training.stages.methods import BASIC, METHODS, Method
 from training.stages.prepare import check_parts
 from training.stages.setting import Setting, run_over
-from training.stages.student import Teachers, student_loss, train_student
+from training.stages.sources import one_teacher
+from training.stages.student import distillation_loss, ramped, train_student
 from training.stages.teacher import train_teacher
-from training.stages.tnet import hallucination_r2, train_tnets
+from training.stages.terms import TermSpec, build_terms
+from training.stages.tnet import hallucination_scores, train_tnets
 
 MakeSetting = Callable[[str], Setting]
 
 
-@pytest.mark.parametrize("task", ["pain", "valence-arousal"])
+def with_student(setting: Setting, **values: object) -> Setting:
+    """The setting with other student settings."""
+    student = setting.config.student.model_copy(update=values)
+    return replace(setting, config=setting.config.model_copy(update={"student": student}))
+
+
+@pytest.mark.parametrize("task", ["pain", "valence-arousal", "classification", "regression"])
 def test_the_whole_line_learns_what_the_toy_people_show(toy_setting: MakeSetting, task: str) -> None:
     setting = toy_setting(task)
     encoders = {m: train_encoder(setting, m)[0] for m in setting.config.modalities}
-    teacher, _ = train_teacher(setting, encoders, setting.config.modalities)
+    teacher, _ = train_teacher(setting, encoders, setting.config.modalities, name="teacher")
     hallucinating, report = train_tnets(setting, ("face",), encoders, teacher)
-    teachers = Teachers(teacher, teacher)
-    student, _, _ = train_student(
-        setting, ("face",), encoders, hallucinating.tnets.state_dict(), teachers, METHODS["PKDOT"]
-    )
+    tnets, source = hallucinating.tnets.state_dict(), one_teacher(setting, teacher)
+    student = train_student(setting, ("face",), encoders, tnets, teacher, source, METHODS["PKDOT"]).student
+    assert isinstance(student, Student)
 
-    scores = evaluate(setting, student, ("face",))
+    scores = predict_people(setting, student, ("face",), setting.test).scores()
 
     assert min(report.scores) < report.scores[0]
     missing = setting.config.missing(("face",))[0]
-    assert hallucination_r2(setting, student, teacher, setting.test)[missing] > 0.3
-    if task == "pain":
+    assert hallucination_scores(setting, student, teacher, setting.test)[missing]["r2"] > 0.3
+    if task in ("pain", "classification"):
         assert scores["accuracy"] > 0.3  # chance is 0.2
         assert scores["clips"] == len(setting.test)
-    else:
+    elif task == "valence-arousal":
         assert scores["ccc_mean"] > 0.5
         assert scores["frames"] == 50 * len(setting.test)
+    else:
+        assert scores["ccc_mean"] > 0.5
+        assert scores["clips"] == len(setting.test)
 
 
 def test_no_gradient_reaches_the_teacher_and_one_reaches_every_part_of_the_student(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
     teacher, student = setting.new_teacher(("face", "eda")), setting.new_student(("face",))
     batch = setting.train.batch(torch.arange(16))
+    terms = build_terms(("KD", "OT"), TermSpec(setting.config.student, "pain", setting.config.network.dim), seed=0)
 
-    method = METHODS["KD + PKDOT"]
-    weights = {"KD": 0.5, "OT": 0.5}
-    student_loss(student, Teachers(teacher, teacher), batch, setting.config.student, method, weights).backward()
+    out = setting.forward(student, batch)
+    loss = distillation_loss(terms, {"KD": 0.5, "OT": 0.5}, out, one_teacher(setting, teacher), batch)
+    (loss + expected_error_loss(out.log_variance["eda"], torch.ones(16))).backward()
 
     assert all(p.grad is None for p in teacher.parameters())
     assert [name for name, p in student.named_parameters() if p.grad is None] == []
 
 
-def test_the_lower_bound_is_the_task_loss_alone(toy_setting: MakeSetting) -> None:
+def test_what_the_tnet_expects_of_its_error_teaches_it_nothing_about_the_features(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
-    teacher, student = setting.new_teacher(("face", "eda")), setting.new_student(("face",)).eval()
-    batch = setting.train.batch(torch.arange(16))
+    student = setting.new_student(("face",))
 
-    method = METHODS["student without privileged"]
-    loss = student_loss(student, Teachers(teacher, teacher), batch, setting.config.student, method, {})
+    out = setting.forward(student, setting.train.batch(torch.arange(16)))
+    expected_error_loss(out.log_variance["eda"], torch.rand(16)).backward()
 
-    assert torch.equal(loss, task_loss(student(batch.tensors).output, batch.targets))
+    taught = {name.split(".")[2] for name, p in student.named_parameters() if p.grad is not None}
+    assert taught == {"doubt"}
+
+
+def test_the_expected_error_is_best_where_it_is_the_error() -> None:
+    error = torch.tensor([0.5, 2.0])
+
+    at_truth = float(expected_error_loss(error.log(), error))
+
+    assert at_truth == pytest.approx(0.5 * (1.0 + 0.5 * (np.log(0.5) + np.log(2.0))))
+    for wrong in (0.1, -0.1):
+        assert float(expected_error_loss(error.log() + wrong, error)) > at_truth
+
+
+def test_a_ramp_rises_in_a_line_and_stays() -> None:
+    assert [ramped(done, 0.2) for done in (0.0, 0.1, 0.2, 0.9)] == [0.0, 0.5, 1.0, 1.0]
+    assert ramped(0.0, 0.0) == 1.0
 
 
 def test_every_method_starts_from_the_same_weights(toy_setting: MakeSetting) -> None:
@@ -84,20 +109,43 @@ def test_every_method_starts_from_the_same_weights(toy_setting: MakeSetting) -> 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_student_trained_with_frozen_encoders_keeps_them(toy_setting: MakeSetting) -> None:
+def _train_from_new(setting: Setting, method: Method) -> tuple[Student, Student]:
+    """A student that stage 3 trained, and the one that it began with, whose T-Nets nobody has trained."""
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
+    encoders = {"face": new.encoders["face"].state_dict()}
+    source = one_teacher(setting, teacher)
+    trained = train_student(setting, ("face",), encoders, new.tnets.state_dict(), teacher, source, method).student
+    assert isinstance(trained, Student)
+    return trained, new
+
+
+@pytest.mark.parametrize("method", BASIC)
+def test_with_frozen_encoders_only_a_trained_tnet_is_frozen_too(toy_setting: MakeSetting, method: str) -> None:
+    trained, new = _train_from_new(with_student(toy_setting("pain"), trainable="fusion", epochs=1), METHODS[method])
+
+    def kept(part: str) -> bool:
+        after, before = (getattr(net, part).state_dict() for net in (trained, new))
+        return all(torch.equal(after[name], value) for name, value in before.items())
+
+    assert kept("encoders")
+    assert kept("tnets") is METHODS[method].trained_tnet
+
+
+def test_of_several_gradient_ratios_the_selection_people_choose(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
-    frozen = setting.config.model_copy(
-        update={"student": setting.config.student.model_copy(update={"trainable": "fusion"})}
-    )
-    setting = Setting(**{**vars(setting), "config": frozen})
-    encoders = {m: train_encoder(setting, m)[0] for m in setting.config.modalities}
-    teacher = setting.new_teacher(("face", "eda"))
-    tnets = setting.new_student(("face",)).tnets.state_dict()
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
+    encoders, source = {"face": new.encoders["face"].state_dict()}, one_teacher(setting, teacher)
 
-    student, _, _ = train_student(setting, ("face",), encoders, tnets, Teachers(teacher, teacher), METHODS["PKDOT"])
+    def best(*ratios: float) -> tuple[float, float]:
+        own = with_student(setting, gradient_ratios=ratios, epochs=2)
+        trained = train_student(
+            own, ("face",), encoders, {}, teacher, source, Method(trained_tnet=False, terms=("KD",))
+        )
+        return min(trained.report.scores), trained.ratio
 
-    kept = student.encoders["face"].state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in encoders["face"].items())
+    apart = [best(ratio) for ratio in (0.1, 3.0)]
+
+    assert best(0.1, 3.0) == min(apart)
 
 
 def test_an_answer_does_not_depend_on_who_shares_the_batch(toy_setting: MakeSetting) -> None:
@@ -117,145 +165,62 @@ def test_clips_without_an_answer_count_as_wrong(toy_setting: MakeSetting) -> Non
     setting = toy_setting("pain")
     setting.test.observed["face"][:] = False
 
-    scores = evaluate(setting, setting.new_teacher(("face",)), ("face",))
+    scores = predict_people(setting, setting.new_teacher(("face",)), ("face",), setting.test).scores()
 
     assert (scores["accuracy"], scores["unanswered"]) == (0.0, len(setting.test))
 
 
-def test_conformal_sets_hold_the_promised_share_of_calibration_windows(toy_setting: MakeSetting) -> None:
+def test_scores_are_told_apart_by_group(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
+    clips = tuple(
+        replace(clip, groups={"sex": "female" if int(clip.subject[-2:]) % 2 else "male"})
+        for clip in setting.corpus.clips
+    )
+    setting = replace(setting, corpus=replace(setting.corpus, clips=clips))
+
+    said = predict_people(setting, setting.new_teacher(("face",)), ("face",), setting.test)
+    reports = group_scores(setting, said)
+
+    assert set(reports["sex"].groups) <= {"female", "male"}
+    assert sum(group.people for group in reports["sex"].groups.values()) == len(set(said.person.tolist()))
+    assert set(reports["age"].groups) == {"unknown"}
+
+
+def test_conformal_sets_hold_the_promised_share_of_calibration_people(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("pain")
+    everyone = replace(setting, calibrate=setting.train)  # nine people: with fewer there is no quantile for 90 %
     net = setting.new_teacher(("face",))
 
-    calibration = calibrate(setting, net, ("face",))
+    calibration, fit = calibrate(everyone, net, ("face",))
 
-    probabilities = corn_probabilities(run_over(net, setting.calibrate, setting.device).output.numpy())
-    true = probabilities[np.arange(len(probabilities)), setting.calibrate.targets.numpy()]
+    assert fit is not None
+    logits = run_over(net, everyone.calibrate, setting.device).output.numpy()
+    probabilities = corn_probabilities(logits, fit.temperature)
+    true = probabilities[np.arange(len(probabilities)), everyone.calibrate.targets.numpy()]
     quantile = calibration.quantiles["pain"]
-    assert quantile is not None
-    assert (1 - true <= quantile + 1e-9).mean() >= 0.9
-    assert calibration.people == len(setting.split.calibrate)
+    assert quantile is None or (1 - true <= quantile + 1e-9).mean() >= 0.9
+    assert calibration.people == len(torch.unique(everyone.calibrate.person))
+    assert (quantile is None) == (calibration.people < 9) == (calibration.coverage == {})
 
 
-def test_too_few_calibration_windows_give_no_quantile_and_the_reason(toy_setting: MakeSetting) -> None:
+def test_too_few_calibration_people_give_no_quantile_and_the_reason(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
-    few = Setting(**{**vars(setting), "calibrate": setting.calibrate.pick(torch.arange(8))})
 
-    calibration = calibrate(few, setting.new_teacher(("face",)), ("face",))
+    calibration, _ = calibrate(setting, setting.new_teacher(("face",)), ("face",))
 
     assert calibration.quantiles == {"pain": None}
     assert calibration.reason is not None
-    assert "8 calibration windows" in calibration.reason
-
-
-def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_first(
-    toy_setting: MakeSetting, tmp_path: Path
-) -> None:
-    setting = toy_setting("valence-arousal")
-    students = {available: setting.new_student(available).eval() for available in setting.config.students}
-    calibrations = {available: calibrate(setting, students[available], available) for available in students}
-    nets = tmp_path / "nets"
-    nets.mkdir()
-    to = tmp_path / "bundle"
-    for name in ("detector_short.onnx", "detector_full.onnx", "landmarks.onnx"):
-        (nets / name).write_bytes(_any_onnx())
-
-    made = export_bundle(setting, students, calibrations, {"x": 1.0}, nets, to)
-    again = export_bundle(setting, students, calibrations, {"x": 2.0}, nets, to)
-
-    assert {frozenset(g.available) for g in made.manifest.graphs} == {
-        frozenset({"face"}), frozenset({"voice"}), frozenset({"face", "voice"})
-    }  # fmt: skip
-    assert made.manifest.graphs[0].hallucinated == ("voice",)
-    assert bundle.load(to).version == again.version != made.version
-    assert "synthetic" in (to / "card.md").read_text()
-    assert not to.with_name("bundle.part").exists()
-
-
-def test_a_bundle_holds_no_window_of_a_participant(toy_setting: MakeSetting, tmp_path: Path) -> None:
-    setting = toy_setting("valence-arousal")
-    student = setting.new_student(("voice",)).eval()
-
-    made = export_bundle(
-        setting,
-        {("voice",): student},
-        {("voice",): calibrate(setting, student, ("voice",))},
-        {},
-        tmp_path,
-        tmp_path / "b",
-    )
-
-    golden, output = made.golden(made.manifest.graphs[0])
-    everyone = torch.cat([part.tensors["voice"] for part in (setting.train, setting.select, setting.calibrate)])
-    assert not any((everyone == torch.from_numpy(window)).all(dim=(1, 2)).any() for window in golden["voice"])
-    assert len(np.unique(output[:, 0])) == len(output)  # another input, another output
-    assert made.manifest.inputs.face is None
-
-
-def test_a_bundle_is_never_written_over_something_else(toy_setting: MakeSetting, tmp_path: Path) -> None:
-    setting = toy_setting("pain")
-    (tmp_path / "bundles" / "other").mkdir(parents=True)
-
-    with pytest.raises(FolderInUseError, match="holds something else than a bundle"):
-        export_bundle(setting, {}, {}, {}, tmp_path, tmp_path / "bundles")
-
-    assert (tmp_path / "bundles" / "other").is_dir()
+    assert "2 calibration people are too few for 90%, which needs 9" in calibration.reason
 
 
 @pytest.mark.parametrize(
-    ("part", "kept", "complaint"), [("train", 3, "at least 4 are needed"), ("select", 0, "have 0")]
+    ("part", "kept", "complaint"), [("train", 3, "k needs more"), ("train", 1, "at least 2"), ("select", 0, "have 0")]
 )
 def test_parts_that_cannot_do_their_work_are_refused_before_training(
     toy_setting: MakeSetting, part: str, kept: int, complaint: str
 ) -> None:
     setting = toy_setting("pain")
-    short = Setting(**{**vars(setting), part: getattr(setting, part).pick(torch.arange(kept))})
+    short = replace(setting, **{part: getattr(setting, part).pick(torch.arange(kept))})
 
     with pytest.raises(SplitError, match=complaint):
         check_parts(short)
-
-
-@pytest.mark.parametrize("method", BASIC)
-def test_with_frozen_encoders_only_a_trained_tnet_is_frozen_too(toy_setting: MakeSetting, method: str) -> None:
-    setting = toy_setting("pain")
-    frozen = setting.config.model_copy(
-        update={"student": setting.config.student.model_copy(update={"trainable": "fusion", "epochs": 1})}
-    )
-    setting = Setting(**{**vars(setting), "config": frozen})
-    new = setting.new_student(("face",))
-
-    teacher = setting.new_teacher(("face", "eda"))
-
-    student, _, _ = train_student(
-        setting,
-        ("face",),
-        {"face": new.encoders["face"].state_dict()},
-        new.tnets.state_dict(),
-        Teachers(teacher, teacher),
-        METHODS[method],
-    )
-
-    same = all(torch.equal(student.tnets.state_dict()[name], value) for name, value in new.tnets.state_dict().items())
-    assert same is METHODS[method].trained_tnet
-
-
-def test_an_export_that_computes_something_else_is_refused(
-    toy_setting: MakeSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    setting = toy_setting("pain")
-    student = setting.new_student(("face",)).eval()
-    calibrations = {("face",): calibrate(setting, student, ("face",))}
-    monkeypatch.setattr("training.stages.export.PARITY", -1.0)
-
-    with pytest.raises(ExportError, match="differs from torch"):
-        export_bundle(setting, {("face",): student}, calibrations, {}, tmp_path, tmp_path / "bundle")
-
-    assert not (tmp_path / "bundle").exists()
-
-
-def _any_onnx() -> bytes:
-    from onnx import TensorProto, helper
-
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "any", [value], [out])
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString())

@@ -1,68 +1,209 @@
-"""Terms and their weights: one rule for all, and controls that know what they should and no more."""
+"""Terms, their teachers and their weights: one rule for all, and controls that know what they should and no more."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from models.nets.teacher import Forward
-from training.losses.task import task_loss
-from training.stages.methods import METHODS
+from training.data import Batch
+from training.stages.bank import BankOT
+from training.stages.crossfit import fold_of_person, unseen
+from training.stages.methods import METHODS, ROWS, Method, changed
+from training.stages.multi import best_of_several
 from training.stages.setting import Setting
-from training.stages.student import Shuffled
-from training.stages.terms import TERMS, balanced_weights, gradient_at_z, seen_by
+from training.stages.sources import by_fold, cross_fitted, one_teacher, shuffled
+from training.stages.terms import TERMS, Seen, TermSpec, build_terms, term_loss
+from training.stages.weights import TASK, gradient_norms, term_weights
 
 MakeSetting = Callable[[str], Setting]
 
 
-def test_every_method_names_terms_that_exist() -> None:
-    assert {term for method in METHODS.values() for term in method.terms} == set(TERMS)
+def spec_of(setting: Setting) -> TermSpec:
+    return TermSpec(setting.config.student, setting.config.task, setting.config.network.dim)
 
 
-@pytest.mark.parametrize("task", ["pain", "valence-arousal"])
+def said(z: torch.Tensor) -> Forward:
+    """A net that said z (B, D) and nothing else."""
+    return Forward({}, z, torch.zeros(len(z), 4))
+
+
+def test_every_method_names_terms_that_exist_and_every_term_has_a_row() -> None:
+    assert {term for method in ROWS.values() for term in method.terms} == set(TERMS)
+
+
+@pytest.mark.parametrize("task", ["pain", "valence-arousal", "classification"])
 def test_balanced_terms_pull_a_set_share_of_what_the_task_pulls(toy_setting: MakeSetting, task: str) -> None:
     setting = toy_setting(task)
     student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(setting.config.modalities).eval()
-    batches = setting.some_batches()[:1]
+    terms, source = build_terms(tuple(TERMS), spec_of(setting), seed=0), one_teacher(setting, teacher)
     config = setting.config.student
 
-    weights = balanced_weights(student, teacher, batches, TERMS, config)
+    weights = term_weights(setting, student, terms, source, Method(terms=tuple(TERMS)), config, ratio=0.3)
 
-    own, seen = seen_by(student, batches[0]), seen_by(teacher, batches[0])
-    pull = gradient_at_z(own.z, lambda z: task_loss(student.head(z), batches[0].targets))
-    for name, term in TERMS.items():
-        drawn = gradient_at_z(
-            own.z, lambda z, t=term: t(Forward(own.features, z, student.head(z)), seen, batches[0].targets, config)
-        )
-        assert weights[name] * drawn == pytest.approx(config.gradient_ratio * pull, rel=1e-4), name
+    norms = gradient_norms(setting, student, terms, source, list(setting.some_batches()))
+    for name in TERMS:
+        assert weights[name] * norms[name] == pytest.approx(0.3 * norms[TASK], rel=1e-4), name
+
+
+def test_an_ablation_pulls_as_much_as_the_paper_does(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("pain")
+    student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(setting.config.modalities).eval()
+    source, batches = one_teacher(setting, teacher), list(setting.some_batches())
+    method = Method(terms=("OT",), weighting="as the paper's", change=changed(k=8, normalise=True))
+    config = method.change(setting.config.student)
+    ablated = build_terms(("OT",), spec_of(setting)._replace(config=config), seed=0)
+    paper = build_terms(("OT",), spec_of(setting), seed=0)
+
+    weights = term_weights(setting, student, ablated, source, method, config, ratio=0.3)
+
+    pull = setting.config.student.ot_weight * gradient_norms(setting, student, paper, source, batches)["OT"]
+    assert weights["OT"] * gradient_norms(setting, student, ablated, source, batches)["OT"] == pytest.approx(pull)
 
 
 def test_a_term_without_a_gradient_gets_no_weight(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
     student = setting.new_student(("face",)).eval()
+    terms = build_terms(("features",), spec_of(setting), seed=0)
 
-    weights = balanced_weights(student, student, setting.some_batches(), ["features"], setting.config.student)
+    weights = term_weights(
+        setting, student, terms, one_teacher(setting, student), METHODS["features"], setting.config.student, 0.3
+    )
 
     assert weights == {"features": 0.0}
 
 
 def test_ot_to_labels_is_zero_where_the_student_stands_as_the_labels_do(toy_setting: MakeSetting) -> None:
     # all columns: the farthest anchors are of other levels, where both are equally unlike
-    config = toy_setting("pain").config.student.model_copy(update={"k": 8})
+    setting = toy_setting("pain")
+    spec = spec_of(setting)._replace(config=setting.config.student.model_copy(update={"k": 8}))
+    term = TERMS["OT to labels"](spec)
     targets = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
-    as_labelled = Forward({}, torch.eye(3)[targets], torch.zeros(8, 4))
-    unlike = Forward({}, torch.eye(8), torch.zeros(8, 4))
-    nobody = Forward({}, torch.full((8, 3), torch.nan), torch.full((8, 4), torch.nan))
+    nobody = said(torch.full((8, 3), torch.nan))
 
-    assert float(TERMS["OT to labels"](as_labelled, nobody, targets, config)) == pytest.approx(0.0, abs=1e-6)
-    assert float(TERMS["OT to labels"](unlike, nobody, targets, config)) > 0.01
+    def loss(z: torch.Tensor, known: torch.Tensor = targets) -> float:
+        return float(term(Seen(said(z), nobody, known, torch.zeros(8))))
+
+    assert loss(torch.eye(3)[targets]) == pytest.approx(0.0, abs=1e-6)
+    assert loss(torch.eye(8)) > 0.01
+    assert loss(torch.eye(8), torch.full((8,), -1)) == 0.0
 
 
 def test_a_shuffled_teacher_says_the_same_of_others(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
-    teacher, batch = setting.new_teacher(("face", "eda")).eval(), setting.some_batches()[0]
+    teacher, batch = setting.new_teacher(("face", "eda")).eval(), next(iter(setting.some_batches()))
 
-    seen, shuffled = seen_by(teacher, batch), seen_by(Shuffled(teacher), batch)
+    seen, mixed = (source(setting, teacher)(batch).forward for source in (one_teacher, shuffled))
 
-    assert not torch.equal(seen.z, shuffled.z)
-    assert torch.equal(seen.z.sum(1).sort().values, shuffled.z.sum(1).sort().values)
+    assert not torch.equal(seen.z, mixed.z)
+    assert torch.equal(seen.z.sum(1).sort().values, mixed.z.sum(1).sort().values)
+
+
+def test_a_cross_fitted_teacher_never_saw_whom_it_teaches(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("pain")
+    fold = fold_of_person(setting)
+    teachers = [setting.new_teacher(("face", "eda")).eval() for _ in range(2)]
+    for parameter in teachers[1].parameters():
+        torch.nn.init.zeros_(parameter)
+    batch = next(iter(setting.some_batches()))
+
+    lesson = cross_fitted(setting, teachers, fold)(batch)
+
+    assert lesson.block is not None
+    assert torch.equal(lesson.block, fold[batch.person])
+    assert bool((lesson.forward.z[lesson.block == 1] == 0).all())
+    assert bool((lesson.forward.z[lesson.block == 0].abs().sum(1) > 0).all())
+    for number in range(2):
+        own = set(unseen(setting.train, fold, number).person.tolist())
+        assert own.isdisjoint(p for p in setting.train.person.tolist() if fold[p] == number)
+        assert own | {p for p in setting.train.person.tolist() if fold[p] == number} == set(
+            setting.train.person.tolist()
+        )
+
+
+def test_what_several_teachers_said_is_compared_within_each() -> None:
+    z = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    seen = Seen(said(z), said(2 * z + 1), torch.zeros(6, dtype=torch.int64), torch.zeros(6))
+    block = torch.tensor([0, 0, 0, 0, 1, 1])
+    spread = torch.nn.Module()
+    spread.forward = lambda s: s.student.z.var(dim=0).sum()  # type: ignore[method-assign, assignment]
+
+    apart = term_loss(spread, seen, block)
+
+    assert float(apart) == pytest.approx(float(4 / 6 * z[:4].var(0).sum() + 2 / 6 * z[4:].var(0).sum()))
+    assert float(term_loss(spread, seen, None)) == pytest.approx(float(z.var(0).sum()))
+
+
+def test_each_window_gets_what_its_own_teacher_said() -> None:
+    first, second = said(torch.zeros(4, 2)), said(torch.ones(4, 2))
+
+    chosen = by_fold([first, second], torch.tensor([1, 0, 0, 1]))
+
+    assert chosen.z[:, 0].tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_of_mt_pkdots_teachers_the_one_with_the_lowest_unseen_loss_teaches(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("classification")
+    batch = next(iter(setting.some_batches()))
+    right = 10.0 * torch.nn.functional.one_hot(batch.targets, 5).float()
+
+    class Three(torch.nn.Module):
+        def __init__(self, best: str, z: float) -> None:
+            super().__init__()
+            self.best, self.z = best, z
+
+        def forward(self, _: object) -> dict[str, Forward]:
+            z = torch.full((len(batch.targets), 2), self.z)
+            return {
+                name: Forward({}, z + i, right if name == self.best else -right)
+                for i, name in enumerate(("joint", "prevalent", "privileged"))
+            }
+
+    fold = torch.zeros(len(setting.train.people), dtype=torch.int64)
+    # fitted to these very clips, the joint one looks best; to whoever has not seen them, the privileged one is
+    source = best_of_several(setting, Three("joint", 5.0), [Three("privileged", 0.0)], fold)  # type: ignore[arg-type, list-item]
+
+    assert source(batch).forward.z.unique().tolist() == [7.0]
+    unlabelled = Batch(batch.tensors, torch.full_like(batch.targets, -1), batch.person)
+    assert source(unlabelled).forward.z.unique().tolist() == [5.0]
+
+
+def test_a_bank_holds_the_mean_of_each_class_and_person(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("pain")
+    student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(("face", "eda")).eval()
+
+    bank = BankOT(setting, setting.config.student.model_copy(update={"bank": 100}), student, teacher)
+
+    assert len(bank.teacher_bank) == len(setting.train)  # one clip of each level and person
+    everybody = setting.train.batch(torch.arange(len(setting.train)))
+    z = setting.seen(teacher, everybody).z
+    assert torch.allclose(bank.teacher_bank.sum(0), z.sum(0), atol=1e-4)
+    small = BankOT(setting, setting.config.student.model_copy(update={"bank": 7}), student, teacher)
+    assert small.student_bank.shape == (7, setting.config.network.dim)
+
+
+def test_the_banks_student_follows_slowly_while_the_other_learns(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("pain")
+    student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(("face", "eda")).eval()
+    bank = BankOT(setting, setting.config.student.model_copy(update={"bank": 7}), student, teacher).train()
+    with torch.no_grad():
+        student.head.logits.bias += 1.0  # type: ignore[union-attr, operator]
+    batch = next(iter(setting.some_batches()))
+    seen = Seen(setting.seen(student, batch), setting.seen(teacher, batch), batch.targets, batch.person)
+
+    before = bank.ema.head.logits.bias.clone()  # type: ignore[union-attr, operator]
+    bank(seen)
+
+    assert torch.allclose(bank.ema.head.logits.bias - before, torch.full_like(before, 0.01))  # type: ignore[union-attr, operator]
+
+
+def test_no_row_looks_at_labels_it_does_not_have(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("classification")
+    blind = replace(setting, train=setting.train.with_labels_of(torch.zeros(len(setting.train), dtype=torch.bool)))
+    student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(setting.config.modalities).eval()
+    terms, source = build_terms(tuple(TERMS), spec_of(setting), seed=0), one_teacher(setting, teacher)
+
+    norms = gradient_norms(setting, student, terms, source, list(blind.some_batches()))
+
+    assert {name for name, norm in norms.items() if norm == 0.0} == {TASK, "OT to labels"}

@@ -1,0 +1,121 @@
+"""Two ranks compute what one process computes: the loss of the global batch, and the gradients of every parameter.
+
+`torchrun` runs this file itself as the worker of both ranks.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+
+from training.distributed import average_gradients, gather_with_gradient, is_first_rank, local_part, world_device
+from training.losses.ot import structural_ot
+from training.losses.task import ccc_loss
+
+BATCH = 15  # no multiple of the ranks
+DTYPES = (torch.float32, torch.float64)
+
+
+class Net(nn.Module):
+    """A linear student, and a layer that no loss sees."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.joint = nn.Linear(6, 5, dtype=dtype)
+        self.head = nn.Linear(5, 2, dtype=dtype)
+        self.unused = nn.Linear(2, 2, dtype=dtype)
+
+
+def problem(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, the teacher's z, and targets of the whole batch."""
+    generator = torch.Generator().manual_seed(2)
+    x, teacher, targets = (torch.randn(BATCH, width, generator=generator).to(dtype) for width in (6, 4, 2))
+    return x, teacher, targets
+
+
+def take_step(dtype: torch.dtype) -> dict[str, Tensor]:
+    """The loss and the gradients, from this rank's part of the batch."""
+    net, (x, teacher, targets) = Net(dtype), problem(dtype)
+    part = local_part(BATCH)
+    z = net.joint(x[part])
+    z, output = gather_with_gradient(z), gather_with_gradient(net.head(z))
+    teacher, targets = gather_with_gradient(teacher[part]), gather_with_gradient(targets[part])
+    loss = structural_ot(z, teacher, k=5, pair_cost=0.1) + ccc_loss(output, targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    average_gradients(net.parameters())
+    return {"loss": loss.detach()} | {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def work(folder: Path) -> None:
+    """What each rank does and writes down."""
+    world_device()
+    rank = distributed.get_rank()
+    found: dict[str, Any] = {str(dtype): take_step(dtype) for dtype in DTYPES}
+    found["order"] = gather_with_gradient(torch.arange(3 * rank, 3 * rank + 2 + rank))
+    found["flags"] = gather_with_gradient(torch.tensor([rank == 1]))
+    only_here = nn.Parameter(torch.zeros(2))
+    if rank == 1:
+        only_here.grad = torch.tensor([3.0, 4.0])
+    average_gradients([only_here])
+    found["only on rank 1"] = only_here.grad
+    found["first"] = is_first_rank()
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two ranks found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*command, __file__, folder], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_ranks_have_the_loss_and_the_gradients_of_one(dtype: torch.dtype, ranks: list[dict[str, Any]]) -> None:
+    alone = take_step(dtype)
+
+    for rank in ranks:
+        found = rank[str(dtype)]
+        assert found.keys() == alone.keys()  # the unused layer has no gradient in either
+        for name, expected in alone.items():
+            assert (found[name] - expected).norm() <= 1e-6 * expected.norm(), name
+
+
+def test_rows_come_in_rank_order_whatever_their_number_and_type(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert torch.equal(rank["order"], torch.tensor([0, 1, 3, 4, 5]))
+        assert torch.equal(rank["flags"], torch.tensor([False, True]))
+
+
+def test_a_parameter_that_one_rank_used_gets_the_mean_with_zero(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert torch.equal(rank["only on rank 1"], torch.tensor([1.5, 2.0]))
+
+
+def test_one_rank_writes_files(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["first"] for rank in ranks] == [True, False]
+
+
+def test_alone_nothing_is_gathered_averaged_or_divided() -> None:
+    rows = torch.ones(3, 2)
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([1.0, 2.0])
+
+    average_gradients([weight])
+
+    assert gather_with_gradient(rows) is rows
+    assert weight.grad.tolist() == [1.0, 2.0]
+    assert rows[local_part(3)].shape == (3, 2)
+    assert is_first_rank()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

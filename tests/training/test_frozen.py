@@ -1,0 +1,73 @@
+"""Frozen encoders see a corpus once, and nothing of the result depends on it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.nets.encoders import build_encoder
+from models.nets.resnet18 import ResNet18
+from training.config import RunConfig
+from training.frozen import originals, seen_once
+from training.stages.calibration import calibrate
+from training.stages.export import Measured, export_bundle
+from training.stages.setting import Setting
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def setting(toy_setting: Callable[[str], Setting], tmp_path: Path) -> Setting:
+    """Toy people whose faces a frozen ResNet-18 sees."""
+    torch.manual_seed(4)
+    torch.save(ResNet18().state_dict(), tmp_path / "weights.pt")
+    toy = toy_setting("pain")
+    face = {"name": "resnet18", "weights": str(tmp_path / "weights.pt"), "frozen": True}
+    network = {"dim": 16, "encoders": {"face": face}}
+    return replace(toy, config=RunConfig.model_validate(toy.config.model_dump() | {"network": network}))
+
+
+def test_what_was_seen_once_gives_the_same_features_and_is_not_seen_again(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
+    encoder = build_encoder(
+        "face", setting.config.inputs, setting.config.network.encoder("face"), dim=16, steps=5
+    ).eval()
+
+    assert torch.allclose(encoder(seen.tensor("face")), encoder(setting.train.tensor("face")), atol=1e-5)
+    assert seen.store["eda"] is setting.train.store["eda"]
+    assert originals(setting.train, seen) == {"face": setting.train.store["face"]}
+    monkeypatch.setattr("training.frozen._write", None)
+    again = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
+    assert torch.equal(again.tensor("face"), seen.tensor("face"))
+
+
+def test_other_weights_under_the_same_name_are_another_encoder(setting: Setting, tmp_path: Path) -> None:
+    first = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
+    torch.manual_seed(5)
+    torch.save(ResNet18().state_dict(), tmp_path / "weights.pt")
+
+    second = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
+
+    assert not torch.allclose(first.tensor("face"), second.tensor("face"))
+
+
+def test_a_graph_takes_pictures_though_its_student_was_trained_on_features(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nets = tmp_path / "nets"
+    nets.mkdir()
+    for name in ("detector_short.onnx", "detector_full.onnx", "landmarks.onnx"):
+        (nets / name).write_bytes(b"a net")
+    monkeypatch.setattr("training.stages.export.cached_face_nets", lambda: nets)
+    monkeypatch.setattr("training.stages.export.bundle.load", lambda path: path)
+    seen = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
+    setting = replace(setting, train=seen, shown=originals(setting.train, seen))
+    student = setting.new_student(("face",)).eval()
+    calibration, _ = calibrate(setting, student, ("face",))
+    export_bundle(setting, {("face",): student}, Measured({("face",): calibration}, {}, {}), tmp_path / "bundle")
+
+    assert (tmp_path / "bundle" / "graphs" / "face.onnx").is_file()

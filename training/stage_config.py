@@ -1,0 +1,103 @@
+"""What each stage of a run is told, and what it is told of people and labels."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SplitConfig(Config):
+    """Who trains, selects, calibrates, and who is tested. Shares are of all people; each is in one part only."""
+
+    protocol: Literal["subject-kfold", "loso", "official", "clip-kfold"] = "subject-kfold"
+    """`official`: the corpus's own test split. `clip-kfold`: clips of one person are in several parts; it is there
+    to compare with published numbers, and everything it makes says that it is not subject-independent."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Of the two k-fold protocols."""
+    select: Share = 0.15
+    """Choose the epoch."""
+    calibrate: Share = 0.2
+    """Fit the conformal quantiles, nothing else."""
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def some_are_left_for_training(self) -> Self:
+        test = 1 / self.folds if self.protocol.endswith("kfold") else 0.0
+        if test + self.select + self.calibrate >= 0.9:
+            raise ValueError("test, select and calibrate together leave under a tenth of the people for training")
+        return self
+
+
+class LabelsConfig(Config):
+    """Few labels, many pairs: how many of the training and selection labels are used.
+
+    What loses its label stays as a pair of recordings, for the T-Net and for every distillation term.
+    """
+
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    by: Literal["class", "person"] = "class"
+    """Of each class its share (of values: of all windows), or all labels of a share of the people."""
+
+
+class StageConfig(Config):
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch: Annotated[int, Field(ge=2)] = 32
+    """Over all ranks, where several train."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Weight = 1e-2
+
+
+class TeacherConfig(StageConfig):
+    cross_fits: Annotated[int, Field(ge=2)] = 2
+    """Teachers of the cross-fitted rows: each is trained without one part of the training people, and teaches it."""
+
+
+class TNetConfig(StageConfig):
+    epochs: Annotated[int, Field(ge=1)] = 30
+    batch: Annotated[int, Field(ge=2)] = 64
+    cosine_weight: Weight = 0.0
+    """Of 1 - cos between hallucinated and real features, beside the squared error."""
+
+
+class StudentConfig(StageConfig):
+    """The student's stage: L = L_task + tnet_weight · L_TNet + ot_weight · L_OT."""
+
+    tnet_weight: Weight = 0.5
+    ot_weight: Weight = 0.6
+    """Lambda in the paper."""
+    gradient_ratios: Annotated[tuple[Weight, ...], Field(min_length=1)] = (0.3,)
+    """Balanced rows of the table: how large a term's gradient at z is, in units of the task's, when stage 3 begins.
+    Of several, the one that the selection people like best is kept."""
+    ramp: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the steps over which a term's weight rises from 0."""
+    temperature: Annotated[float, Field(gt=0)] = 3.0
+    """Of logits distillation."""
+    k: Annotated[int, Field(gt=0)] = 15
+    """Anchors of each row; at most `batch`."""
+    anchors: Literal["farthest", "nearest", "shared"] = "farthest"
+    blur: Annotated[float, Field(gt=0)] = 0.1
+    normalise: bool = False
+    """Divide the cost by k, so that one blur serves every k."""
+    centre: Literal["none", "batch", "person"] = "none"
+    """The mean that is subtracted from z before the cosine."""
+    pair_cost: Weight = 0.0
+    """Added to the transport cost between different samples: 0 is PKDOT, a large one compares in pairs."""
+    bank: Annotated[int, Field(ge=0)] = 0
+    """Prototypes that serve as anchors in place of the batch's own samples; 0 for none."""
+    projection: Annotated[int, Field(ge=0)] = 0
+    """Width of a projection of z that the structural terms see and export leaves out; 0 for none."""
+    trainable: Literal["all", "fusion"] = "all"
+    """`fusion` freezes the encoders and the T-Net."""
+
+    @model_validator(mode="after")
+    def anchors_come_from_the_batch(self) -> Self:
+        if self.k > self.batch:
+            raise ValueError(f"k is {self.k}, but a batch has only {self.batch} samples to choose anchors from")
+        return self

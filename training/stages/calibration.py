@@ -1,0 +1,108 @@
+"""Calibration of one student: a temperature from the selection people, conformal quantiles from people of their own.
+
+Whether the sets and intervals hold is measured on the test people, person by person.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from models.manifest import Calibration, Coverage, output_names
+from models.outputs import (
+    AFFECT_RANGE,
+    ANY_RANGE,
+    conformal_intervals,
+    conformal_sets,
+    corn_probabilities,
+    label_scores,
+    softmax_probabilities,
+    value_scores,
+)
+from training.calibrate import (
+    TemperatureFit,
+    conformal_calibration,
+    fit_temperature,
+    interval_coverage,
+    set_coverage,
+)
+from training.data import WindowSet
+from training.stages.setting import Setting, run_over
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a student says of some people's labelled windows."""
+
+    output: Floats
+    """(N, ...): probabilities, or values."""
+    truth: NDArray[np.generic]
+    person: NDArray[np.int64]
+
+
+def calibrate(setting: Setting, net: nn.Module, needed: Sequence[str]) -> tuple[Calibration, TemperatureFit | None]:
+    """What the bundle needs, coverage on the test people included, and how the temperature was found, if there is one.
+
+    Sets and intervals hold for a window of a new person (hierarchical conformal); with too few calibration people
+    there are none, and the calibration says why.
+    """
+    task = setting.config.task
+    fit = None
+    if task == "pain" or task == "classification":
+        chosen = setting.select.with_all(needed).labelled()
+        logits = run_over(net, chosen, setting.device).output.numpy()
+        fit = fit_temperature(logits, chosen.targets.numpy(), task)
+    temperature = fit.temperature if fit else 1.0
+    own = _said(setting, net, setting.calibrate.with_all(needed), temperature)
+    calibration = conformal_calibration(
+        _scores(setting, own), own.person, setting.config.confidence_level, temperature=temperature
+    )
+    tested = setting.test.with_all(needed).labelled()
+    if None not in calibration.quantiles.values() and len(tested):
+        coverage = _coverage(setting, _said(setting, net, tested, temperature), calibration.quantiles)
+        calibration = calibration.model_copy(update={"coverage": coverage})
+    return calibration, fit
+
+
+def _said(setting: Setting, net: nn.Module, windows: WindowSet, temperature: float) -> _Said:
+    windows = windows.labelled()
+    person = windows.person.numpy()
+    if not len(windows):
+        return _Said(np.zeros((0, max(2, setting.outputs + 1))), windows.targets.numpy(), person)
+    output = run_over(net, windows, setting.device).output.numpy().astype(np.float64)
+    if setting.config.task == "pain":
+        output = corn_probabilities(output, temperature)
+    elif setting.config.task == "classification":
+        output = softmax_probabilities(output, temperature)
+    return _Said(output, windows.targets.numpy(), person)
+
+
+def _names(setting: Setting) -> tuple[str, ...]:
+    return output_names(setting.config.task, setting.corpus.values)
+
+
+def _scores(setting: Setting, said: _Said) -> dict[str, Floats]:
+    if said.truth.ndim == 1:
+        return {_names(setting)[0]: label_scores(said.output, said.truth.astype(np.int64))}
+    truth = said.truth.astype(np.float64)
+    return {name: value_scores(said.output[:, i], truth[:, i]) for i, name in enumerate(_names(setting))}
+
+
+def _coverage(setting: Setting, said: _Said, quantiles: Mapping[str, float | None]) -> dict[str, Coverage]:
+    found = {}
+    for i, name in enumerate(_names(setting)):
+        quantile = quantiles[name]
+        assert quantile is not None  # the caller saw to it
+        if said.truth.ndim == 1:
+            sets = conformal_sets(said.output, quantile)
+            covered = set_coverage(sets, said.truth.astype(np.int64), said.person)
+        else:
+            bounds = AFFECT_RANGE if setting.config.task == "valence-arousal" else ANY_RANGE
+            intervals = conformal_intervals(said.output[:, i], quantile, bounds)
+            covered = interval_coverage(intervals, said.truth[:, i].astype(np.float64), said.person)
+        found[name] = Coverage(**covered._asdict())
+    return found

@@ -1,0 +1,40 @@
+"""Cross-fitting: several teachers, each trained without one part of the training people, and teaching that part.
+
+Encoders of stage 0 have seen all training people. So each cross-fitted teacher has encoders of its own, trained on the
+people that it may see.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.nets.teacher import Teacher
+from training.data import WindowSet
+from training.stages.encoders import train_encoder
+from training.stages.setting import Setting
+from training.stages.teacher import train_teacher
+
+
+def fold_of_person(setting: Setting) -> Tensor:
+    """int64 (people,): which teacher teaches each person; the training people are dealt evenly, others get 0."""
+    fold = torch.zeros(len(setting.train.people), dtype=torch.int64)
+    people = torch.unique(setting.train.person).numpy()
+    order = np.random.default_rng([setting.config.seed, 17]).permutation(people)
+    for place, person in enumerate(order):
+        fold[person] = place % setting.config.teacher.cross_fits
+    return fold
+
+
+def unseen(windows: WindowSet, fold: Tensor, number: int) -> WindowSet:
+    """The windows that teacher `number` may be trained on."""
+    return windows.pick(fold[windows.person] != number)
+
+
+def train_cross_fitted(setting: Setting, modalities: tuple[str, ...], number: int) -> Teacher:
+    """Teacher `number` of the cross-fitted ones: encoders and all on the people whom it will not teach."""
+    own = replace(setting, train=unseen(setting.train, fold_of_person(setting), number))
+    encoders = {modality: train_encoder(own, modality)[0] for modality in modalities}
+    teacher, _ = train_teacher(own, encoders, modalities, name=f"teacher-{'+'.join(modalities)}-cross{number}")
+    return teacher

@@ -1,0 +1,62 @@
+"""Who teaches a student's terms: the joint teacher, several that each saw other people, or a control."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.nets.teacher import Forward
+from training.data import Batch
+from training.stages.setting import Setting
+
+
+class Lesson(NamedTuple):
+    """What a teacher says of a batch."""
+
+    forward: Forward
+    block: Tensor | None = None
+    """int64 (B,): which of several teachers said it; None where it was one."""
+
+
+Source = Callable[[Batch], Lesson]
+
+
+def one_teacher(setting: Setting, teacher: nn.Module) -> Source:
+    """The same teacher for every window."""
+    teacher.eval()
+    return lambda batch: Lesson(setting.seen(teacher, batch))
+
+
+def shuffled(setting: Setting, teacher: nn.Module) -> Source:
+    """A control: what the teacher says of a batch, given to other windows of the batch."""
+    teacher.eval()
+
+    def teach(batch: Batch) -> Lesson:
+        seen = setting.seen(teacher, batch)
+        order = torch.randperm(len(seen.z)).to(seen.z.device)
+        return Lesson(Forward(seen.features, seen.z[order], seen.output[order]))
+
+    return teach
+
+
+def cross_fitted(setting: Setting, teachers: Sequence[nn.Module], fold_of_person: Tensor) -> Source:
+    """Each window is taught by the teacher whose training did not see its person; `fold_of_person` is int64 (people,).
+
+    A teacher fitted to its own training clips tells little beyond their labels.
+    """
+    for teacher in teachers:
+        teacher.eval()
+
+    def teach(batch: Batch) -> Lesson:
+        fold = fold_of_person.to(batch.person.device)[batch.person]  # (B,)
+        return Lesson(by_fold([setting.seen(teacher, batch) for teacher in teachers], fold), fold)
+
+    return teach
+
+
+def by_fold(said: Sequence[Forward], fold: Tensor) -> Forward:
+    """Of each window what teacher number fold (B,) said."""
+    z, output = (torch.stack([getattr(one, name) for one in said], dim=1) for name in ("z", "output"))  # (B, K, ...)
+    rows = torch.arange(len(fold), device=fold.device)
+    return Forward({}, z[rows, fold], output[rows, fold])

@@ -1,0 +1,122 @@
+"""The teachers that a row's terms can have, trained when the first row asks for them and kept in the run's folder."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from torch import nn
+
+from models.nets.adapters import AlignedTeachers
+from models.nets.teacher import Teacher
+from training.run_folder import RunFolder
+from training.stages.crossfit import fold_of_person, train_cross_fitted, unseen
+from training.stages.methods import TeacherName
+from training.stages.multi import align_teachers, best_of_several
+from training.stages.setting import Setting
+from training.stages.sources import Source, cross_fitted, one_teacher, shuffled
+from training.stages.student import Encoders
+from training.stages.teacher import train_teacher
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TeacherFolder:
+    """Where a set of available modalities finds its teachers."""
+
+    setting: Setting
+    folder: RunFolder
+    encoders: Encoders
+    joint: Teacher
+    available: tuple[str, ...]
+
+    def source(self, which: TeacherName) -> Source:
+        """The teacher that a row's terms see."""
+        setting = self.setting
+        if which == "joint":
+            return one_teacher(setting, self.joint)
+        if which == "shuffled":
+            return shuffled(setting, self.joint)
+        if which == "untrained":
+            return one_teacher(setting, setting.new_teacher(setting.config.modalities))
+        if which == "cross-fitted":
+            return cross_fitted(setting, self._crossed(setting.config.modalities), fold_of_person(setting))
+        if which == "multi":
+            return self._multi()
+        return one_teacher(setting, self._single(self.available if which == "prevalent" else self.missing))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return self.setting.config.missing(self.available)
+
+    def _single(self, modalities: tuple[str, ...]) -> Teacher:
+        """A teacher that sees only `modalities`."""
+        name = f"teacher-{'+'.join(modalities)}"
+
+        def make() -> Teacher:
+            teacher, report = train_teacher(self.setting, self.encoders, modalities, name=name)
+            self.folder.add_metrics(name, asdict(report))
+            return teacher
+
+        return self._kept(name, self.setting.new_teacher(modalities), make)
+
+    def _crossed(self, modalities: tuple[str, ...]) -> list[Teacher]:
+        """Teachers of `modalities` that were each trained without the people they teach."""
+        return [
+            self._kept(
+                f"teacher-{'+'.join(modalities)}-cross{number}",
+                self.setting.new_teacher(modalities),
+                lambda number=number: train_cross_fitted(self.setting, modalities, number),  # type: ignore[misc]
+            )
+            for number in range(self.setting.config.teacher.cross_fits)
+        ]
+
+    def _multi(self) -> Source:
+        """MT-PKDOT's teachers: aligned on all training people, and cross-fitted to choose among them."""
+        setting, fold = self.setting, fold_of_person(self.setting)
+        everybody = self._aligned(
+            "aligned", self._copy_of_joint(), self._single(self.available), self._single(self.missing), None
+        )
+        of = {modalities: self._crossed(modalities) for modalities in self._three()}
+        joint, prevalent, privileged = (of[modalities] for modalities in self._three())
+        crossed = [
+            self._aligned(f"aligned-cross{n}", joint[n], prevalent[n], privileged[n], n) for n in range(len(joint))
+        ]
+        return best_of_several(setting, everybody, crossed, fold)
+
+    def _three(self) -> tuple[tuple[str, ...], ...]:
+        return self.setting.config.modalities, self.available, self.missing
+
+    def _copy_of_joint(self) -> Teacher:
+        """The joint teacher's fusion is trained on while it is aligned; other rows keep the one they have."""
+        copy = self.setting.new_teacher(self.setting.config.modalities)
+        copy.load_state_dict(self.joint.state_dict())
+        return copy
+
+    def _aligned(
+        self, name: str, joint: Teacher, prevalent: Teacher, privileged: Teacher, number: int | None
+    ) -> AlignedTeachers:
+        setting = self.setting
+        windows = setting.pairs
+        if number is not None:
+            windows = unseen(windows, fold_of_person(setting), number)
+        name = f"{name}-{'+'.join(self.available)}"
+        empty = AlignedTeachers(
+            joint, prevalent, privileged,
+            dim=setting.config.network.dim, task=setting.config.task, outputs=setting.outputs,
+        ).to(setting.device)  # fmt: skip
+        return self._kept(
+            name, empty, lambda: align_teachers(setting, joint, prevalent, privileged, windows, name=name)
+        )
+
+    def _kept(self, name: str, empty: Net, make: Callable[[], Net]) -> Net:
+        """The net of checkpoint `name`, loaded into `empty`; made and kept first where it is not there."""
+        weights = self.folder.load(name)
+        if weights is None:
+            net = make()
+            self.folder.finish(name, net.state_dict(), self.folder.metrics().get(name, {}))
+        else:
+            net = empty
+            net.load_state_dict(weights)
+        net.eval()
+        return net

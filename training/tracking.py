@@ -1,0 +1,55 @@
+"""Where the curves of a run go: TensorBoard's files, an MLflow server or folder, or nowhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from training.config import ConfigError, RunConfig
+
+Track = Callable[[str, float, int], None]
+"""(name, value, epoch)."""
+
+
+def track_nothing(name: str, value: float, epoch: int) -> None:
+    """A run that nobody watches."""
+
+
+@contextmanager
+def tracking(config: RunConfig, folder: Path) -> Iterator[Track]:
+    """What stages call with each epoch's numbers.
+
+    TensorBoard's files lie in `folder`/tensorboard; MLflow goes where its own variables (MLFLOW_TRACKING_URI) say, into
+    the experiment `pkdot`. Raises ConfigError where the tracker is not installed.
+    """
+    if config.tracker == "tensorboard":
+        with _tensorboard(folder / "tensorboard") as track:
+            yield track
+    elif config.tracker == "mlflow":
+        with _mlflow(config) as track:
+            yield track
+    else:
+        yield track_nothing
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Iterator[Track]:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        yield writer.add_scalar
+
+
+@contextmanager
+def _mlflow(config: RunConfig) -> Iterator[Track]:
+    try:
+        import mlflow
+    except ModuleNotFoundError:
+        raise ConfigError("tracker: mlflow is not installed; run pip install '.[mlflow]'") from None
+    mlflow.set_experiment("pkdot")
+    with mlflow.start_run(run_name=f"{config.name}-seed{config.seed}-fold{config.fold}"):
+        mlflow.log_params({"name": config.name, "task": config.task, "seed": config.seed, "fold": config.fold})
+
+        def track(name: str, value: float, epoch: int) -> None:
+            mlflow.log_metric(name.replace("+", "-").replace(":", ""), value, step=epoch)
+
+        yield track

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from models.manifest import SCHEMA_VERSION, GraphSpec, Manifest, schema_support
+from models.manifest import SCHEMA_VERSION, GraphSpec, Manifest, output_width, schema_support
 from models.onnx_file import STANDARD_DOMAINS, onnx_facts
 
 MANIFEST = "manifest.json"
@@ -55,7 +55,7 @@ class Bundle:
         if missing := sorted({*graph.available, "output"} - set(arrays)):
             raise BundleError(f"{graph.golden} holds no array {', '.join(missing)}; export the bundle again")
         output = arrays["output"]
-        width = len(self.manifest.levels) - 1 if self.manifest.task == "pain" else 2
+        width = output_width(self.manifest.task, self.manifest.levels, self.manifest.values)
         if output.ndim != 2 or len(output) < 1 or output.shape[1] != width or not _all_finite(output):
             raise BundleError(f"{graph.golden}: output is {output.shape}, expected finite (1 or more, {width})")
         for modality in graph.available:

@@ -156,6 +156,13 @@ def output_names(task: Task, values: Sequence[str]) -> tuple[str, ...]:
     return {"pain": ("pain",), "classification": ("class",), "valence-arousal": ("valence", "arousal")}[task]
 
 
+def output_width(task: Task, levels: Sequence[str], values: Sequence[str]) -> int:
+    """How many numbers a graph gives for a window: pain's CORN logits are one fewer than its levels."""
+    return {"pain": len(levels) - 1, "classification": len(levels), "valence-arousal": 2, "regression": len(values)}[
+        task
+    ]
+
+
 SchemaSupport = Literal["whole", "known part", "newer", "older"]
 
 

@@ -104,12 +104,10 @@ def _guarded(run: Run, arguments: argparse.Namespace) -> int:
     except FAILED as error:
         print(f"pkdot: {error}", file=sys.stderr)
         return 1
-    if arguments.json:
-        print(json.dumps(result, indent=1, sort_keys=True))
-    elif isinstance(result, str):
+    if isinstance(result, str):
         print(result)
     elif result is not None:
-        print(json.dumps(result, indent=1))
+        print(json.dumps(result, indent=1, sort_keys=arguments.json))
     return 0
 
 
@@ -171,7 +169,7 @@ def _check(arguments: argparse.Namespace) -> object:
 
 
 def _train(arguments: argparse.Namespace) -> object:
-    from training.ranks import joined_ranks
+    from training.distributed import joined_ranks
     from training.run import train
     from training.run_folder import RunFolder
 
@@ -179,6 +177,8 @@ def _train(arguments: argparse.Namespace) -> object:
     folder = arguments.out or Path("runs") / config.name
     with joined_ranks():
         bundle = train(config, folder, resume=arguments.resume)
+    if bundle is None:
+        return None  # the first rank says it
     return {"bundle": str(bundle.path), "version": bundle.version, "test": RunFolder(folder).metrics()["test"]}
 
 

@@ -9,7 +9,8 @@ Without an initialised `torch.distributed` there is one rank: nothing is gathere
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,18 +51,27 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         p.grad = mean.view_as(p).to(p.dtype).clone()
 
 
-def world_device() -> torch.device:
-    """Where this process computes: a GPU of its own, the only one, or the CPU.
-
-    Under `torchrun` the process joins the other ranks here, if it has not yet.
-    """
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+@contextmanager
+def joined_ranks() -> Iterator[None]:
+    """Join the ranks that `torchrun` has started until the end: over NCCL where each has a GPU, elsewhere over gloo."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    device = world_device()
+    if device.type == "cuda":
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def world_device() -> torch.device:
+    """Where this process computes: a GPU of its own under `torchrun`, the only one, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
 def is_parallel() -> bool:
@@ -69,9 +79,20 @@ def is_parallel() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
+def rank() -> int:
+    """This process's number, from 0."""
+    return distributed.get_rank() if is_parallel() else 0
+
+
 def is_first_rank() -> bool:
     """Whether this process is the one that writes files."""
-    return not is_parallel() or distributed.get_rank() == 0
+    return rank() == 0
+
+
+def wait_for_all() -> None:
+    """Until every rank is here: what the first has written is there for all."""
+    if is_parallel():
+        distributed.barrier()
 
 
 def local_part(rows: int) -> slice:

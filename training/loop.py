@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from training.checkpoint import load_weights, save_weights
 from training.data import Batch, WindowSet, deal_batches
-from training.distributed import average_gradients
-from training.ranks import is_first_rank, local_part, rank
+from training.distributed import average_gradients, is_first_rank, local_part, rank
 from training.stage_config import StageConfig
 from training.tracking import Track, track_nothing
 
@@ -72,8 +71,12 @@ class _Progress:
         """The dealer's state at the start of the epoch: from it the same batches are dealt again."""
         self.epoch_losses: list[float] = []
         """Of the steps done in this epoch."""
+        self.saved_s = time.monotonic()
 
-    def save(self, file: Path) -> None:
+    def save_if_due(self, bench: Bench) -> None:
+        """Keep everything, where a kill would cost more than the bench allows."""
+        if bench.state_file is None or time.monotonic() - self.saved_s < bench.save_every_s:
+            return
         state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -86,7 +89,8 @@ class _Progress:
             "best": self.best,
         }
         if is_first_rank():
-            save_weights(file, state)
+            save_weights(bench.state_file, state)
+        self.saved_s = time.monotonic()
 
     def restore(self, file: Path) -> None:
         state = load_weights(file, weights_only=False)
@@ -133,8 +137,7 @@ def fit(
         if at.report.best_epoch < 0 or at.report.scores[-1] < at.report.scores[at.report.best_epoch]:
             at.report.best_epoch, at.best = epoch, copy.deepcopy(model.state_dict())
         at.epoch_began, at.epoch_losses = at.dealer.bit_generator.state, []
-        if bench.state_file is not None:
-            at.save(bench.state_file)
+        at.save_if_due(bench)
     model.load_state_dict(at.best)
     model.eval()
     if bench.state_file is not None and is_first_rank():
@@ -154,13 +157,10 @@ def _epoch(at: _Progress, step: Step, data: WindowSet, config: StageConfig, benc
     batches = list(deal_batches(data, config.batch, at.dealer))
     if not batches:
         raise TrainingError(f"{bench.label}: nothing to train on; no window has every modality and a label")
-    saved_s = time.monotonic()
     for number in range(len(at.epoch_losses), len(batches)):
         done = (epoch + number / len(batches)) / config.epochs
         at.epoch_losses.append(_take_step(at, step, data, batches[number], done, bench.label))
-        if bench.state_file is not None and time.monotonic() - saved_s >= bench.save_every_s:
-            at.save(bench.state_file)
-            saved_s = time.monotonic()
+        at.save_if_due(bench)
     return float(np.mean(at.epoch_losses))
 
 

@@ -11,6 +11,7 @@ from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Teacher
 from training.config import RunConfig
+from training.distributed import is_first_rank
 from training.run_folder import RunFolder
 from training.stages.calibration import calibrate
 from training.stages.diagnostics import structure_diagnostics
@@ -26,14 +27,16 @@ from training.stages.teaching import TeacherFolder
 from training.stages.tnet import hallucination_scores, train_tnets
 
 
-def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle:
-    """Do what is not done yet of the run in folder `path`, and return its bundle."""
+def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle | None:
+    """Do what is not done yet of the run in folder `path`, and return its bundle; None on ranks but the first."""
     folder = RunFolder(path)
     folder.begin(config, resume=resume)
     with open_setting(config, folder.path) as setting:
         encoders, teacher = shared_stages(setting, folder)
         for available in config.students:
             student_stages(setting, folder, encoders, teacher, available, ROWS["PKDOT"], f"student-{label(available)}")
+        if not is_first_rank():
+            return None
         evaluate_run(setting, folder)
         return export_run(setting, folder)
 

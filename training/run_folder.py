@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from training.checkpoint import load_weights, save_weights
 from training.config import ConfigError, RunConfig
-from training.ranks import is_first_rank, wait_for_all
+from training.distributed import is_first_rank, wait_for_all
 
 VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
 

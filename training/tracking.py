@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from training.config import ConfigError, RunConfig
+from training.distributed import is_first_rank
 
 Track = Callable[[str, float, int], None]
 """(name, value, epoch)."""
@@ -21,14 +22,14 @@ def tracking(config: RunConfig, folder: Path) -> Iterator[Track]:
     TensorBoard's files lie in `folder`/tensorboard; MLflow goes where its own variables (MLFLOW_TRACKING_URI) say, into
     the experiment `pkdot`. Raises ConfigError where the tracker is not installed.
     """
-    if config.tracker == "tensorboard":
+    if config.tracker == "none" or not is_first_rank():
+        yield track_nothing
+    elif config.tracker == "tensorboard":
         with _tensorboard(folder / "tensorboard") as track:
             yield track
-    elif config.tracker == "mlflow":
+    else:
         with _mlflow(config) as track:
             yield track
-    else:
-        yield track_nothing
 
 
 @contextmanager

@@ -233,7 +233,7 @@ def test_an_endless_manifest_is_refused_unread(bundle):
         (lambda values: values["graphs"][0].update(inputs={"face": "x"}), "differ from"),
         (lambda values: values["inputs"].update(voice=None), "'voice', which the input specification does not"),
         (lambda values: values["graphs"].append(values["graphs"][0]), "two graphs serve the same set"),
-        (lambda values: values.update(levels=["a", "b"]), "valence-arousal has none"),
+        (lambda values: values.update(levels=["a", "b"]), "valence-arousal has 2 levels"),
         (lambda values: values["inputs"].update(window_s=float("nan")), "window_s"),
     ],
 )

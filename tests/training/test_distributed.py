@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
-from training.distributed import average_gradients, gather_with_gradient, is_first_rank, local_part, world_device
+from training.data import Batch, WindowSet
+from training.distributed import average_gradients, gather_with_gradient, is_first_rank, joined_ranks, local_part
+from training.loop import Bench, fit
 from training.losses.ot import structural_ot
 from training.losses.task import ccc_loss
+from training.stage_config import StageConfig
 
 BATCH = 15  # no multiple of the ranks
 DTYPES = (torch.float32, torch.float64)
@@ -53,7 +56,13 @@ def take_step(dtype: torch.dtype) -> dict[str, Tensor]:
 
 def work(folder: Path) -> None:
     """What each rank does and writes down."""
-    world_device()
+    with joined_ranks():
+        found = find()
+        torch.save(found, folder / f"{found['rank']}.pt")
+
+
+def find() -> dict[str, Any]:
+    """What this rank finds."""
     rank = distributed.get_rank()
     found: dict[str, Any] = {str(dtype): take_step(dtype) for dtype in DTYPES}
     found["order"] = gather_with_gradient(torch.arange(3 * rank, 3 * rank + 2 + rank))
@@ -64,8 +73,22 @@ def work(folder: Path) -> None:
     average_gradients([only_here])
     found["only on rank 1"] = only_here.grad
     found["first"] = is_first_rank()
-    torch.save(found, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    found["trained"] = train()
+    return found | {"rank": rank}
+
+
+def train() -> dict[str, Tensor]:
+    """The weights after two epochs of `fit`, each batch shared by the ranks."""
+    net, (x, _, targets) = Net(torch.float32), problem(torch.float32)
+    n = torch.arange(BATCH)
+    windows = WindowSet({"x": x}, n, {}, targets, n % 5, n, torch.zeros(BATCH, 2), tuple("abcde"))
+
+    def step(batch: Batch, *_: object) -> Tensor:
+        return ccc_loss(gather_with_gradient(net.head(net.joint(batch.tensors["x"]))), batch.targets)
+
+    config = StageConfig(epochs=2, batch=7, learning_rate=0.01)
+    fit(net, net.parameters(), step, lambda: 0.0, windows, config, Bench(seed=1, label="ranks"))
+    return dict(net.state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +110,14 @@ def test_two_ranks_have_the_loss_and_the_gradients_of_one(dtype: torch.dtype, ra
         assert found.keys() == alone.keys()  # the unused layer has no gradient in either
         for name, expected in alone.items():
             assert (found[name] - expected).norm() <= 1e-6 * expected.norm(), name
+
+
+def test_two_ranks_train_as_one(ranks: list[dict[str, Any]]) -> None:
+    alone = train()
+
+    for rank in ranks:
+        for name, expected in alone.items():
+            assert torch.allclose(rank["trained"][name], expected, atol=1e-6), name
 
 
 def test_rows_come_in_rank_order_whatever_their_number_and_type(ranks: list[dict[str, Any]]) -> None:

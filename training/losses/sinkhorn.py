@@ -76,9 +76,10 @@ def coupling(x: Tensor, y: Tensor, *, blur: float = 0.1, pair_cost: float = 0.0,
     Arguments and errors are those of `sinkhorn_divergence`.
     """
     check_clouds(x, y, blur)
-    distances = half_squared_distances(x.double(), y.double())
-    cost = distances + fused_cost(x, y, pair_cost, apart)
-    return solve_between(cost, blur**2, residual_limit(distances, cost, TOLERANCE[torch.float32])).plan
+    cost = half_squared_distances(x.double(), y.double())
+    mean_distance = float(cost.mean())
+    cost.add_(fused_cost(x, y, pair_cost, apart))
+    return solve_between(cost, blur**2, residual_limit(mean_distance, cost, TOLERANCE[torch.float32])).plan
 
 
 def check_clouds(x: Tensor, y: Tensor, blur: float) -> None:
@@ -138,15 +139,15 @@ class Divergence(torch.autograd.Function):
 
 def solve(x: Tensor, y: Tensor, epsilon: float, fused: Tensor, tolerance: float) -> Solution:
     """All three problems of float64 clouds, each so far that the divergence meets `tolerance`."""
-    distances = half_squared_distances(x, y)
-    cost = distances + fused
-    limit = residual_limit(distances, cost, tolerance)
+    cost = half_squared_distances(x, y)
+    mean_distance = float(cost.mean())
+    limit = residual_limit(mean_distance, cost.add_(fused), tolerance)
     # A self-transport is at least as curved as its entropy, so its value errs by the square of the residual only.
-    self_limit = tolerance / 10 * min(1.0, float(distances.mean()) / epsilon)
+    self_limit = tolerance / 10 * min(1.0, mean_distance / epsilon)
     return Solution(
         solve_between(cost, epsilon, limit),
-        solve_within(half_squared_distances(x, x) + fused, epsilon, self_limit),
-        solve_within(half_squared_distances(y, y) + fused, epsilon, self_limit),
+        solve_within(half_squared_distances(x, x).add_(fused), epsilon, self_limit),
+        solve_within(half_squared_distances(y, y).add_(fused), epsilon, self_limit),
     )
 
 
@@ -158,13 +159,13 @@ def half_squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.mm(left, right.T).clamp_min_(0)
 
 
-def residual_limit(distances: Tensor, cost: Tensor, tolerance: float) -> float:
-    """The mass that may be missing for an error of `tolerance` * mean distance / 100.
+def residual_limit(mean_distance: float, cost: Tensor, tolerance: float) -> float:
+    """The mass that may be missing for an error of `tolerance` * mean_distance / 100.
 
     The dual value misses the optimum by at most residual * (range of the potentials), and potentials range over no
-    more than the costs do, which are the distances (n, m) or those and more.
+    more than the costs (n, m) do, in which mu may be much larger than the distances.
     """
     largest = float(cost.max())
     if not math.isfinite(largest):
         raise ValueError("the squared distances overflow; scale the embeddings down")
-    return tolerance / 100 * float(distances.mean()) / largest if largest else tolerance / 100
+    return tolerance / 100 * mean_distance / largest if largest else tolerance / 100

@@ -21,11 +21,11 @@ from training.corpora.features import read_features
 from training.corpora.splits import PARTS, SplitError, split_clips
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
 from training.corpora.synthetic_features import synthesize_features
+from training.distributed import world_device
 from training.face_nets.fetch import cached_face_nets
 from training.feature_windows import feature_windows
 from training.frozen import originals, seen_once
 from training.labels import keep_labels
-from training.ranks import world_device
 from training.stages.setting import Setting
 from training.tracking import tracking
 from training.windows import CorpusWindows, corpus_windows

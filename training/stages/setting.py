@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.manifest import output_width
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
 from models.spec import FACE
@@ -16,9 +17,8 @@ from training.config import RunConfig
 from training.corpora.clip import Corpus
 from training.corpora.splits import Split
 from training.data import Batch, WindowSet, deal_batches
-from training.distributed import gather_with_gradient
+from training.distributed import gather_with_gradient, local_part
 from training.losses.task import task_loss
-from training.ranks import local_part
 from training.tracking import Track, track_nothing
 from training.windows import FrameLabels
 
@@ -76,10 +76,7 @@ class Setting:
     @property
     def outputs(self) -> int:
         """The width of the head's output."""
-        if self.config.task == "valence-arousal":
-            return 2
-        levels, values = len(self.corpus.levels), len(self.corpus.values)
-        return {"pain": levels - 1, "classification": levels, "regression": values}[self.config.task]
+        return output_width(self.config.task, self.corpus.levels, self.corpus.values)
 
     def task_loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """The task's loss over the windows that have a target."""

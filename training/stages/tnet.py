@@ -17,7 +17,7 @@ from models.nets.teacher import Forward, Teacher
 from training.data import Batch, WindowSet
 from training.loop import Bench, FitReport, fit
 from training.losses.hallucination import hallucination_loss, squared_error
-from training.stages.setting import Setting, run_over
+from training.stages.setting import Setting, gathered, run_over
 
 TARGET = "target:"
 """Prefix of the teacher's features among a feature batch's tensors."""
@@ -46,7 +46,7 @@ def train_tnets(
             {name: one.log_variance for name, one in made.items()},
         )
         real = Forward({name: tensors[TARGET + name] for name in student.hallucinated}, torch.zeros(0), torch.zeros(0))
-        return hallucination_loss(student, out, real, config.tnet)
+        return hallucination_loss(student, gathered(out), gathered(real), config.tnet)
 
     def score() -> float:
         with torch.no_grad():

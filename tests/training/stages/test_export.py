@@ -80,8 +80,11 @@ def test_a_bundle_of_features_says_what_its_outputs_are(toy_setting: MakeSetting
     setting = toy_setting(task)
     students = {("face",): setting.new_student(("face",)).eval()}
 
-    made = export_bundle(setting, students, measured(setting, students), tmp_path / "b").manifest
+    bundle_of_features = export_bundle(setting, students, measured(setting, students), tmp_path / "b")
 
+    made = bundle_of_features.manifest
+    _, output = bundle_of_features.golden(made.graphs[0])
+    assert output.shape == (4, 5 if task == "classification" else 2)
     assert made.face is None
     assert set(made.inputs.features) == {"face"}
     assert (made.levels, made.values) == ((setting.corpus.levels, ()) if task == "classification" else ((), ("a", "b")))

@@ -179,13 +179,19 @@ def _train(arguments: argparse.Namespace) -> object:
         bundle = train(config, folder, resume=arguments.resume)
     if bundle is None:
         return None  # the first rank says it
-    return {"bundle": str(bundle.path), "version": bundle.version, "test": RunFolder(folder).metrics()["test"]}
+    found = RunFolder(folder).metrics()
+    return {
+        "bundle": str(bundle.path), "version": bundle.version, "protocol": found["protocol"], "test": found["test"],
+    }  # fmt: skip
 
 
 def _evaluate(arguments: argparse.Namespace) -> object:
     from training.run import evaluate_run
 
-    return evaluate_run(*_open_run(arguments.run_folder))
+    setting, folder = _open_run(arguments.run_folder)
+    scores = evaluate_run(setting, folder)
+    print(f"pkdot: {' '.join(setting.protocol)}", file=sys.stderr)
+    return scores
 
 
 def _export(arguments: argparse.Namespace) -> object:

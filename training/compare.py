@@ -114,7 +114,7 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
     folder = RunFolder(cell_folder(path, cell))
     folder.begin(cell, resume=True)
     with open_setting(cell, folder.path) as setting:
-        folder.add_metrics("protocol", [setting.split.sentence, *setting.corpus.notes])
+        folder.add_metrics("protocol", setting.protocol)
         encoders, teacher = shared_stages(setting, folder)
         for row in rows:
             if _file(folder.path, row).exists():

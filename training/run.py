@@ -137,6 +137,7 @@ def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, flo
     nets: dict[str, tuple[nn.Module, tuple[str, ...]]] = {"teacher": (load_teacher(setting, folder), config.modalities)}
     for available, student in _students(setting, folder).items():
         nets[f"student {label(available)}"] = (student, available)
+    folder.add_metrics("protocol", setting.protocol)
     scores: dict[str, dict[str, float]] = {}
     groups: dict[str, Any] = {}
     calibrations: dict[str, Any] = {}

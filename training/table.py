@@ -178,14 +178,15 @@ def write_csv(table: Table, file: Path) -> None:
     """One line for each row and score."""
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["row", "score", "mean", "sd_over_seeds", "low", "high"])
+        writer.writerow(["row", "score", "mean", "sd_over_seeds", "low", "high", "protocol"])
+        protocol = " ".join(table.sentences)
         for name, row in table.rows.items():
             low, high = row.interval or ("", "")
-            writer.writerow([name, "headline", row.headline, "", low, high])
-            writer.writerows([name, score, mean, sd, "", ""] for score, (mean, sd) in row.scores.items())
+            writer.writerow([name, "headline", row.headline, "", low, high, protocol])
+            writer.writerows([name, score, mean, sd, "", "", protocol] for score, (mean, sd) in row.scores.items())
             if row.less_reference is not None:
                 low, high = row.less_reference.interval or ("", "")
-                writer.writerow([name, "less_lower_bound_B", row.less_reference.difference, "", low, high])
+                writer.writerow([name, "less_lower_bound_B", row.less_reference.difference, "", low, high, protocol])
 
 
 def markdown(table: Table) -> str:
@@ -194,7 +195,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The same as a LaTeX tabular (needs the package booktabs); sentences are comments."""
+    """The same as a LaTeX tabular (needs the package booktabs); the fixed comparisons are comments."""
     return _render(table, _latex_table)
 
 
@@ -225,10 +226,11 @@ def _latex_table(table: Table, head: list[str], body: list[list[str]]) -> str:
         text = " & ".join(row).replace("_", r"\_").replace("±", r"$\pm$").replace("−", "$-$").replace("%", r"\%")
         return text + r" \\"
 
-    said = (f"{table.name}: {table.seeds} seeds, {table.people} people", *table.sentences, *_fixed_sentences(table))
-    lines = [f"% {sentence}" for sentence in said]
+    said = " ".join((f"{table.name}: {table.seeds} seeds, {table.people} people.", *table.sentences))
+    lines = [f"% {sentence}" for sentence in _fixed_sentences(table)]
+    note = rf"\multicolumn{{{len(head)}}}{{p{{\linewidth}}}}{{\footnotesize {escaped([said])[:-3]}}} \\"
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", escaped(head), r"\midrule"]
-    return "\n".join([*lines, *map(escaped, body), r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join([*lines, *map(escaped, body), r"\bottomrule", note, r"\end{tabular}", ""])
 
 
 def _fixed_sentences(table: Table) -> list[str]:

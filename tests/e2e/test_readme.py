@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,12 +64,15 @@ def test_the_pkdot_commands_run_in_their_order(workplace: Path, tmp_path: Path) 
     environment = {**os.environ, "PKDOT_CACHE_DIR": str(workplace / "cache"), "PYTHONPATH": str(ROOT)}
 
     for command in commands:
-        arguments = command.split()[1:] + (quick if " train " in command else [])
+        arguments = shlex.split(command)[1:]
+        if arguments[0] in ("train", "compare"):
+            arguments += quick
         done = subprocess.run(
             [sys.executable, "-m", "pkdot", *arguments],
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
-    assert len(commands) >= 6
+    assert len(commands) >= 9
     assert (tmp_path / "bundles" / "pain" / "manifest.json").is_file()
+    assert "| PKDOT balanced (face) |" in (tmp_path / "runs/compare/synthetic-features/table.md").read_text()

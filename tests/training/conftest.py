@@ -17,6 +17,8 @@ from training.stage_config import SplitConfig, StageConfig, StudentConfig, Teach
 from training.stages.setting import Setting
 from training.windows import FrameLabels
 
+torch.set_num_threads(1)  # toy networks: a second thread costs more than it brings, above all on busy cores
+
 PEOPLE = 12
 CLIPS_EACH = 5
 LEVELS = ("BL1", "PA1", "PA2", "PA3", "PA4")

@@ -50,6 +50,11 @@ class Setting:
     """Where a frozen encoder has seen the corpus already: the windows (M, ...) that it was shown, by modality."""
 
     @property
+    def protocol(self) -> list[str]:
+        """How results come about, in sentences that go wherever they go."""
+        return [f"{self.split.sentence}.", *self.corpus.notes]
+
+    @property
     def pairs(self) -> WindowSet:
         """Training windows that have every modality, with a target or without."""
         return self.train.with_all(self.config.modalities)

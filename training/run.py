@@ -21,7 +21,7 @@ from training.stages.export import Measured, export_bundle
 from training.stages.methods import ROWS, Method
 from training.stages.prepare import open_setting
 from training.stages.setting import Setting
-from training.stages.student import Encoders, train_student
+from training.stages.student import Encoders, Material, train_student
 from training.stages.teacher import train_teacher
 from training.stages.teaching import TeacherFolder
 from training.stages.tnet import hallucination_scores, train_tnets
@@ -82,7 +82,7 @@ def student_stages(
         return  # with everything there the teacher itself is the student
     tnets = _tnets(setting, folder, encoders, teacher, available) if method.trained_tnet else {}
     source = TeacherFolder(setting, folder, encoders, teacher, available).source(method.teacher)
-    trained = train_student(setting, available, encoders, tnets, teacher, source, method)
+    trained = train_student(setting, available, Material(encoders, tnets, teacher, source), method)
     metrics = asdict(trained.report) | {"weights": trained.weights, "gradient_ratio": trained.ratio}
     student = trained.student
     if method.trained_tnet and isinstance(student, Student):

@@ -23,6 +23,19 @@ from training.stages.weights import term_weights
 Encoders = Mapping[str, Mapping[str, Any]]
 
 
+class Material(NamedTuple):
+    """What earlier stages made."""
+
+    encoders: Encoders
+    """Of stage 0, by modality."""
+    tnets: Mapping[str, Any]
+    """Of stage 2; empty where the row does without."""
+    teacher: Teacher
+    """Gives the T-Net its targets."""
+    source: Source
+    """Gives the terms theirs."""
+
+
 class Trained(NamedTuple):
     """A student, what happened, and how heavy its terms were."""
 
@@ -33,43 +46,28 @@ class Trained(NamedTuple):
     """Of `gradient_ratios`, the one that the selection people liked best."""
 
 
-def train_student(
-    setting: Setting,
-    available: tuple[str, ...],
-    encoders: Encoders,
-    tnet_weights: Mapping[str, Any],
-    teacher: Teacher,
-    source: Source,
-    method: Method,
-) -> Trained:
+def train_student(setting: Setting, available: tuple[str, ...], material: Material, method: Method) -> Trained:
     """A student for `available`, from stage 0's encoders, and from stage 2's T-Nets if the method has them.
 
-    `teacher` gives the T-Net its targets, `source` the terms theirs. Where terms are balanced and the recipe names
-    several ratios, one student is trained for each, and the selection people choose.
+    Where terms are balanced and the recipe names several ratios, one student is trained for each, and the selection
+    people choose.
     """
     config = method.change(setting.config.student)
     several = method.weighting == "balanced" and method.terms
     ratios = config.gradient_ratios if several else config.gradient_ratios[:1]
-    trained = [
-        _train(setting, available, encoders, tnet_weights, teacher, source, method, config, ratio) for ratio in ratios
-    ]
+    trained = [_train(setting, available, material, method, config, ratio) for ratio in ratios]
     return min(trained, key=lambda one: one.report.scores[one.report.best_epoch])
 
 
 def start_student(
-    setting: Setting,
-    available: tuple[str, ...],
-    encoders: Encoders,
-    tnet_weights: Mapping[str, Any],
-    method: Method,
-    config: StudentConfig,
+    setting: Setting, available: tuple[str, ...], material: Material, method: Method, config: StudentConfig
 ) -> Student:
     """The student with which stage 3 begins."""
     student = setting.new_student(available, hallucinates=method.graph != "prevalent")
     for name in available:
-        student.encoders[name].load_state_dict(encoders[name])
+        student.encoders[name].load_state_dict(material.encoders[name])
     if method.trained_tnet:
-        student.tnets.load_state_dict(tnet_weights)
+        student.tnets.load_state_dict(material.tnets)
     if config.trainable == "fusion":
         student.encoders.requires_grad_(False)
         student.tnets.requires_grad_(not method.trained_tnet)  # what no stage 2 has trained has to learn now
@@ -79,15 +77,13 @@ def start_student(
 def _train(
     setting: Setting,
     available: tuple[str, ...],
-    encoders: Encoders,
-    tnet_weights: Mapping[str, Any],
-    teacher: Teacher,
-    source: Source,
+    material: Material,
     method: Method,
     config: StudentConfig,
     ratio: float,
 ) -> Trained:
-    student = start_student(setting, available, encoders, tnet_weights, method, config)
+    teacher, source = material.teacher, material.source
+    student = start_student(setting, available, material, method, config)
     net = Oracle(student, teacher) if method.graph == "oracle" else student
     terms = build_terms(method.terms, TermSpec(config, setting.config.task, setting.config.network.dim), seed=0)
     bank = BankOT(setting, config, student, teacher) if config.bank and "OT" in terms else None

@@ -19,7 +19,7 @@ from training.stages.methods import BASIC, METHODS, Method
 from training.stages.prepare import check_parts
 from training.stages.setting import Setting, run_over
 from training.stages.sources import one_teacher
-from training.stages.student import distillation_loss, ramped, train_student
+from training.stages.student import Material, distillation_loss, ramped, train_student
 from training.stages.teacher import train_teacher
 from training.stages.terms import TermSpec, build_terms
 from training.stages.tnet import hallucination_scores, train_tnets
@@ -40,7 +40,7 @@ def test_the_whole_line_learns_what_the_toy_people_show(toy_setting: MakeSetting
     teacher, _ = train_teacher(setting, encoders, setting.config.modalities, name="teacher")
     hallucinating, report = train_tnets(setting, ("face",), encoders, teacher)
     tnets, source = hallucinating.tnets.state_dict(), one_teacher(setting, teacher)
-    student = train_student(setting, ("face",), encoders, tnets, teacher, source, METHODS["PKDOT"]).student
+    student = train_student(setting, ("face",), Material(encoders, tnets, teacher, source), METHODS["PKDOT"]).student
     assert isinstance(student, Student)
 
     scores = predict_people(setting, student, ("face",), setting.test).scores()
@@ -114,7 +114,8 @@ def _train_from_new(setting: Setting, method: Method) -> tuple[Student, Student]
     new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
     encoders = {"face": new.encoders["face"].state_dict()}
     source = one_teacher(setting, teacher)
-    trained = train_student(setting, ("face",), encoders, new.tnets.state_dict(), teacher, source, method).student
+    material = Material(encoders, new.tnets.state_dict(), teacher, source)
+    trained = train_student(setting, ("face",), material, method).student
     assert isinstance(trained, Student)
     return trained, new
 
@@ -138,9 +139,8 @@ def test_of_several_gradient_ratios_the_selection_people_choose(toy_setting: Mak
 
     def best(*ratios: float) -> tuple[float, float]:
         own = with_student(setting, gradient_ratios=ratios, epochs=2)
-        trained = train_student(
-            own, ("face",), encoders, {}, teacher, source, Method(trained_tnet=False, terms=("KD",))
-        )
+        method = Method(trained_tnet=False, terms=("KD",))
+        trained = train_student(own, ("face",), Material(encoders, {}, teacher, source), method)
         return min(trained.report.scores), trained.ratio
 
     apart = [best(ratio) for ratio in (0.1, 3.0)]

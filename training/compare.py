@@ -114,7 +114,7 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
     folder = RunFolder(cell_folder(path, cell))
     folder.begin(cell, resume=True)
     with open_setting(cell, folder.path) as setting:
-        folder.add_metrics("protocol", setting.protocol)
+        folder.add_metrics("protocol", {"split": setting.split.sentence, "notes": setting.corpus.notes})
         encoders, teacher = shared_stages(setting, folder)
         for row in rows:
             if _file(folder.path, row).exists():
@@ -136,9 +136,9 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
 
 
 def protocol_sentences(path: Path, cells: Sequence[RunConfig]) -> list[str]:
-    """How the results came about, as the first cell's run says."""
-    sentences: list[str] = RunFolder(cell_folder(path, cells[0])).metrics()["protocol"]
-    return sentences
+    """How the results of all cells came about, in sentences."""
+    said = RunFolder(cell_folder(path, cells[0])).metrics()["protocol"]
+    return [f"{said['split']}; folds tested: {len({cell.fold for cell in cells})}.", *said["notes"]]
 
 
 def _file(folder: Path, row: Row) -> Path:

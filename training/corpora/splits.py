@@ -74,7 +74,7 @@ def split_clips(clips: Sequence[Clip], config: SplitConfig, fold: int) -> Split:
     dealt: dict[str, set[str]] = {name: set() for name in parts}
     for clip_id, unit in unit_of.items():
         dealt[part_of[unit]].add(clip_id)
-    return Split(**{name: frozenset(ids) for name, ids in dealt.items()}, sentence=_sentence(clips, config, fold))
+    return Split(**{name: frozenset(ids) for name, ids in dealt.items()}, sentence=_sentence(clips, config))
 
 
 def _official(clips: Sequence[Clip], config: SplitConfig) -> tuple[list[str], list[str]]:
@@ -92,12 +92,12 @@ def _shuffled(units: Sequence[str], seed: int) -> list[str]:
     return [units[i] for i in np.random.default_rng(seed).permutation(len(units))]
 
 
-def _sentence(clips: Sequence[Clip], config: SplitConfig, fold: int) -> str:
+def _sentence(clips: Sequence[Clip], config: SplitConfig) -> str:
     people = f"{len({clip.subject for clip in clips})} people"
     said = {
-        "subject-kfold": f"{config.folds} folds by person, fold {fold} tested",
-        "loso": f"leave one person out, person {fold} tested",
+        "subject-kfold": f"{config.folds} folds by person",
+        "loso": "leave one person out",
         "official": "the corpus's own test split",
-        "clip-kfold": f"NOT SUBJECT-INDEPENDENT: {config.folds} folds by clip, fold {fold} tested",
+        "clip-kfold": f"NOT SUBJECT-INDEPENDENT: {config.folds} folds by clip",
     }[config.protocol]
     return f"{said}; {people}, split seed {config.seed}"

@@ -215,7 +215,7 @@ def _provenance(setting: Setting, metrics: Mapping[str, float]) -> Provenance:
     return Provenance(
         trained_on=("synthetic " if corpus.synthetic else "") + corpus.name,
         synthetic=corpus.synthetic,
-        protocol=f"{split.sentence} ({counts}), seed {setting.config.seed}",
+        protocol=f"{split.sentence}, fold {setting.config.fold} tested ({counts}), seed {setting.config.seed}",
         metrics=dict(metrics),
         git_revision=_git_revision(),
         licences={

@@ -52,7 +52,7 @@ class Setting:
     @property
     def protocol(self) -> list[str]:
         """How results come about, in sentences that go wherever they go."""
-        return [f"{self.split.sentence}.", *self.corpus.notes]
+        return [f"{self.split.sentence}; fold {self.config.fold} tested.", *self.corpus.notes]
 
     @property
     def pairs(self) -> WindowSet:

@@ -10,10 +10,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from service.errors import MalformedRequest, MethodNotAllowed, NotFound, ServiceError, problem_response
+from service.errors import MalformedRequest, MethodNotAllowed, NotFound, ServiceError, error_response
 from service.lifecycle import Lifecycle
 from service.middleware import RequestMiddleware
 from service.offload import ended
+from service.oip.infer import TensorInference
+from service.oip.routes import build_oip_routes
 from service.predict import Predictor
 from service.routes import build_router
 from service.schemas import Problem
@@ -49,16 +51,18 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.lifecycle = lifecycle
     app.add_middleware(RequestMiddleware, telemetry=telemetry, closing=lambda: lifecycle.draining)
-    app.include_router(build_router(lifecycle, telemetry, Predictor(settings, lifecycle, telemetry)))
+    predictor = Predictor(settings, lifecycle, telemetry)
+    app.include_router(build_router(lifecycle, telemetry, predictor))
+    app.router.routes[:0] = build_oip_routes(lifecycle, TensorInference(settings, lifecycle, telemetry, predictor))
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
-    """Any error of the tree as a problem."""
+    """Any error of the tree in the form of its address."""
     assert isinstance(error, ServiceError)
     request.state.context.code = error.code
-    return problem_response(error, request.state.context.request_id)
+    return error_response(error, request.url.path, request.state.context.request_id)
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from models.inputs.media import MediaError
 
 PROBLEM_TYPE: Final = "urn:pkdot:problem:"
 """`type` of a problem is this and its code."""
+OIP_PREFIX: Final = "/v2"
 
 
 class FieldError(NamedTuple):
@@ -118,6 +119,14 @@ MEDIA_ERRORS: Final[Mapping[str, type[ServiceError]]] = {
 def from_media(error: MediaError) -> ServiceError:
     """What the decoder found wrong, as an answer."""
     return MEDIA_ERRORS.get(error.code, UnreadableMedia)(str(error))
+
+
+def error_response(error: ServiceError, path: str, request_id: str) -> Response:
+    """`error` in the form that clients of `path` read: the Open Inference Protocol has one of its own."""
+    if path == OIP_PREFIX or path.startswith(OIP_PREFIX + "/"):
+        content = json.dumps({"error": error.detail}, ensure_ascii=False)
+        return Response(content, error.status, error.headers, media_type="application/json")
+    return problem_response(error, request_id)
 
 
 def problem_response(error: ServiceError, request_id: str) -> Response:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.context import RequestContext, new_context
-from service.errors import ClientGone, ServiceError, problem_response
+from service.errors import ClientGone, ServiceError, error_response
 from service.telemetry import Telemetry
 
 MAX_HEADER_BYTES: Final = 65_536
@@ -48,8 +48,9 @@ class RequestMiddleware:
             context.code = ServiceError.code
             logger.exception("request %s failed", context.request_id)
             if not exchange.status:
-                error = ServiceError("this is a bug in the service; report it with the request id in `instance`")
-                await problem_response(error, context.request_id)(scope, exchange.receive, exchange.send)
+                error = ServiceError("this is a bug in the service; report it with its X-Request-ID")
+                response = error_response(error, scope["path"], context.request_id)
+                await response(scope, exchange.receive, exchange.send)
         finally:
             self.finish(scope, exchange)
 

@@ -14,6 +14,7 @@ from service.app import create_app
 from service.bundles import BundleLoader
 from service.lifecycle import Resources
 from service.runtime import Providers, ProvidersError
+from service.sandbox.sandbox import describe
 from service.server import Server
 from service.settings import Settings, SettingsError, read_settings, settings_table
 from service.threads import available_cores, plan_threads
@@ -91,6 +92,7 @@ def announce(resources: Resources, settings: Settings, port: int, as_json: bool)
         drawn = ", trained on drawn faces" if manifest.provenance.synthetic else ""
         say(f"bundle {loaded.name} {loaded.bundle.version}: {loaded.task}, {len(manifest.graphs)} graphs{drawn}")
     say(f"provider {resources.providers.names[0]}")
+    say(describe(resources.sandbox))
     say(f"threads: {plan.cores} cores, {plan.intra_op} inside a graph, {plan.decoders} decoders")
     say(
         f"limits: {settings.max_upload_bytes} bytes, {settings.max_duration_s:g} s, {settings.max_pixels} pixels, "

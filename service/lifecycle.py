@@ -25,6 +25,8 @@ from service.errors import NotReady
 from service.offload import offload
 from service.pipeline import Pipeline
 from service.runtime import Providers, ProvidersError
+from service.sandbox.layers import LAYERS
+from service.sandbox.sandbox import Sandbox, SandboxError, in_process, start_sandbox
 from service.schemas import Versions
 from service.settings import Settings, SettingsError
 from service.telemetry import Telemetry
@@ -45,6 +47,7 @@ class Resources:
     shelf: BundleShelf
     providers: Providers
     plan: ThreadPlan
+    sandbox: Sandbox | None
     batcher: Batcher
     admission: Admission
     pipeline: Pipeline
@@ -95,7 +98,7 @@ class Lifecycle:
         async with AsyncExitStack() as stack:
             try:
                 self.resources = await self.open(stack)
-            except (BundleError, ProvidersError, SettingsError) as error:
+            except (BundleError, ProvidersError, SandboxError, SettingsError) as error:
                 self.fail(str(error))
                 return
             except Exception as error:
@@ -108,9 +111,10 @@ class Lifecycle:
                 self.resources = None
 
     async def open(self, stack: AsyncExitStack) -> Resources:
-        """Load and prove the bundles in a thread, then start the batch loop."""
+        """Start the sandbox, load and prove the bundles in a thread, then start the batch loop."""
         settings = self.settings
         threads = stack.enter_context(ThreadPoolExecutor(SIDE_THREADS, "side"))
+        sandbox = await offload(threads, partial(self.start_sandbox, stack))
         shelf, providers, plan = await offload(threads, partial(load, settings))
         decoders = Decoders(plan.decoders, lambda took_s: self.telemetry.decoding.add(took_s / plan.decoders))
         stack.callback(decoders.close)
@@ -126,14 +130,30 @@ class Lifecycle:
             jitter=random.random,
         )
         limits = MediaLimits(settings.max_duration_s, settings.max_pixels, settings.max_frames)
-        pipeline = Pipeline(batcher, decoders, limits, settings.max_windows, self.fail)
+        open_decoder = in_process if sandbox is None else sandbox.decoder
+        pipeline = Pipeline(batcher, decoders, open_decoder, limits, settings.max_windows, self.fail)
         self.telemetry.queued_s = admission.queued_s
         self.telemetry.queue_items = lambda: batcher.queue_items
         self.telemetry.spool_bytes = lambda: admission.spool_bytes
         self.telemetry.build_info.labels(**versions(providers).model_dump()).set(1)
         for loaded in shelf.bundles:
             self.telemetry.bundle_info.labels(loaded.name, loaded.bundle.version).set(1)
-        return Resources(shelf, providers, plan, batcher, admission, pipeline, threads)
+        return Resources(shelf, providers, plan, sandbox, batcher, admission, pipeline, threads)
+
+    def start_sandbox(self, stack: AsyncExitStack) -> Sandbox | None:
+        """What PKDOT_SANDBOX asks for, proven; blocks. Raises SandboxError."""
+        settings = self.settings
+        sandbox = start_sandbox(
+            settings.sandbox,
+            max_pixels=settings.max_pixels,
+            memory_bytes=settings.max_decoder_memory_bytes,
+            on_exit=lambda cause: self.telemetry.decoder_exits.labels(cause).inc(),
+        )
+        if sandbox is not None:
+            stack.callback(sandbox.close)
+        for layer in LAYERS:
+            self.telemetry.sandbox_layer.labels(layer).set(sandbox is not None and sandbox.layers[layer])
+        return sandbox
 
 
 def load(settings: Settings) -> tuple[BundleShelf, Providers, ThreadPlan]:

@@ -1,7 +1,9 @@
 """A request's way: recording → windows → the graph for what each window shows → batches → answer."""
 
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -9,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.inputs.decoder import Decoder
 from models.inputs.media import MediaError, MediaLimits
 from models.inputs.prepare import MIN_SOUND_S, Prepared, Recording, Span, SpanError, WindowInput, prepare
 from models.manifest import GraphSpec
@@ -30,6 +33,7 @@ from service.errors import (
     UnreadableMedia,
     from_media,
 )
+from service.sandbox.process import SandboxLost
 
 
 class Abandoned(Exception):
@@ -60,6 +64,8 @@ class Pipeline:
 
     batcher: Batcher
     decoders: Decoders
+    open_decoder: Callable[[float], AbstractContextManager[Decoder]]
+    """For a request that has so many seconds left."""
     limits: MediaLimits
     max_windows: int
     device_lost: Callable[[str], None]
@@ -73,7 +79,7 @@ class Pipeline:
         Raises ServiceError. When this is cancelled, the decoding has ended before it returns.
         """
         context.stage = "decode"
-        prepared = await self.prepare(question, context)
+        prepared = await self.prepare(question, deadline_s, context)
         refuse_unusable(question, prepared)
         context.stage = "queue"
         try:
@@ -83,8 +89,8 @@ class Pipeline:
         except BatchInterrupted as error:
             raise NotReady("the service stopped computing; send the request again") from error
 
-    async def prepare(self, question: Question, context: RequestContext) -> Prepared:
-        """The recording as windows, made in a decoder's thread."""
+    async def prepare(self, question: Question, deadline_s: float, context: RequestContext) -> Prepared:
+        """The recording as windows: a thread waits for the decoder, and finds the faces."""
         abandoned = threading.Event()
 
         def tick() -> None:
@@ -93,15 +99,17 @@ class Pipeline:
 
         def work() -> Prepared:
             manifest = question.bundle.bundle.manifest
-            return prepare(
-                question.recording,
-                manifest.inputs,
-                question.bundle.face_nets,
-                limits=self.limits,
-                span=question.span,
-                max_windows=self.max_windows,
-                tick=tick,
-            )
+            with self.open_decoder(deadline_s - time.monotonic()) as decoder:
+                return prepare(
+                    question.recording,
+                    manifest.inputs,
+                    question.bundle.face_nets,
+                    limits=self.limits,
+                    span=question.span,
+                    max_windows=self.max_windows,
+                    decoder=decoder,
+                    tick=tick,
+                )
 
         try:
             prepared, waited_s = await self.decoders.run(work, stop=abandoned.set)
@@ -109,6 +117,8 @@ class Pipeline:
             raise from_media(error) from error
         except SpanError as error:
             raise InvalidField([FieldError("start_s", str(error))]) from error
+        except SandboxLost as error:
+            raise NotReady(f"{error}; send the request again") from error
         context.add("queue", waited_s)
         context.add("decode", prepared.seconds.decode)
         context.add("face", prepared.seconds.face)

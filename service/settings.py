@@ -4,7 +4,7 @@ import difflib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -42,6 +42,15 @@ class Settings(BaseModel):
     max_pixels: Positive = Field(default=4096 * 4096, description="Most pixels of a frame or picture.")
     max_frames: Positive = Field(default=36_000, description="Most frames of a video, or pictures in `frames`.")
     max_windows: Positive = Field(default=5_000, description="Most windows of one answer; bounds a small `hop_s`.")
+
+    sandbox: Literal["require", "auto", "off"] = Field(
+        default="auto",
+        description="How recordings are decoded: `require` refuses to start without limits, no_new_privs, and Landlock "
+        "or seccomp; `auto` takes what the system has; `off` decodes in the service itself.",
+    )
+    max_decoder_memory_bytes: Positive = Field(
+        default=2 << 30, description="Most memory that decoding one recording may take, in a sandbox."
+    )
 
     spool_dir: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()), description="Folder for uploads that outgrow the memory."

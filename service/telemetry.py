@@ -65,6 +65,8 @@ class Telemetry:
         self.answer_value = histogram(
             registry, "answer_value", "What was answered.", VALUES, "task", "bundle", "version", "output"
         )
+        self.decoder_exits = counter(registry, "decoder_exits", "Decoders in a sandbox, by how they ended.", "cause")
+        self.sandbox_layer = gauge(registry, "sandbox_layer", "Whether a layer of the sandbox holds.", "layer")
         self.build_info = gauge(registry, "build_info", "1.", "version", "ffmpeg", "onnxruntime", "provider")
         self.bundle_info = gauge(registry, "bundle_info", "1 for each loaded bundle.", "name", "version")
 

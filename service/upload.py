@@ -15,6 +15,7 @@ from starlette.types import Receive
 
 from service.errors import ClientGone, Overloaded, SpoolFull, TooLarge, UploadTooSlow
 from service.offload import offload
+from service.piece_reader import PieceReader
 
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -133,44 +134,12 @@ class Spool:
         """A piece as the decoder takes it: bytes where they are in memory, else a reader without a name."""
         if self.file is None:
             return self.content(piece)
-        return io.BufferedReader(PieceReader(self.file.fileno(), piece), READ_AHEAD_BYTES)
+        return io.BufferedReader(PieceReader(self.file.fileno(), piece.start, piece.size), READ_AHEAD_BYTES)
 
     def close(self) -> None:
         self.unwritten = bytearray()
         if self.file is not None:
             self.file.close()
-
-
-class PieceReader(io.RawIOBase):
-    """One piece of an open file, from 0 to its size; the file's own position is left alone."""
-
-    def __init__(self, descriptor: int, piece: Piece) -> None:
-        self.descriptor = descriptor
-        self.piece = piece
-        self.position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.piece.size}[whence]
-        if base + offset < 0:
-            raise OSError(errno.EINVAL, "seek before the start")
-        self.position = base + offset
-        return self.position
-
-    def tell(self) -> int:
-        return self.position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub wants the private Buffer type
-        left = max(0, self.piece.size - self.position)
-        data = os.pread(self.descriptor, min(len(buffer), left), self.piece.start + self.position)
-        buffer[: len(data)] = data
-        self.position += len(data)
-        return len(data)
 
 
 class Pictures(Sequence[bytes]):

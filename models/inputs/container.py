@@ -21,6 +21,8 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from models.inputs.structure import examine
+
 Source = bytes | BinaryIO
 Tick = Callable[[], None]
 MediaStream = VideoStream | AudioStream
@@ -50,6 +52,8 @@ class MediaLimits:
     max_streams: int = 16
     max_channels: int = 16
     max_sample_rate_hz: int = 384_000
+    max_metadata_bytes: int = 16 << 20
+    """Titles, chapters, covers and attachments together."""
 
 
 # FFmpeg's demuxer → how its files begin. The pattern only tells a damaged file from a foreign one.
@@ -124,6 +128,7 @@ def open_media(source: Source, limits: MediaLimits, *, threads: int = 1) -> Iter
 
     Raises MediaError. What the file declares is held against the limits before any decoder has run.
     """
+    _check_structure(source, limits)
     with _open(source, limits, decoders=("none",)) as container:
         _check(container, limits)
     with _open(source, limits, decoders=(*VIDEO_DECODERS, *SOUND_DECODERS)) as container:
@@ -135,6 +140,8 @@ def open_media(source: Source, limits: MediaLimits, *, threads: int = 1) -> Iter
             video.codec_context.thread_count = threads
             if threads > 1:
                 video.codec_context.thread_type = "AUTO"
+        if audio is not None and audio.codec_context:
+            audio.codec_context.thread_count = 1
         yield Media(container, video, audio, _origin_s(container, video, audio))
 
 
@@ -230,8 +237,24 @@ def _refusal(head: bytes) -> MediaError:
     )
 
 
+def _check_structure(source: Source, limits: MediaLimits) -> None:
+    """Hold what the file's headers say against the limits, before FFmpeg takes memory for it."""
+    structure = examine(Nameless(source))
+    if structure.refers_elsewhere:
+        raise MediaError(
+            "unsupported_media",
+            "the recording's pictures or sound lie in another file, which is not accepted; save it with everything in "
+            "one file",
+        )
+    refuse_over("bytes of metadata", structure.metadata_bytes, limits.max_metadata_bytes)
+    refuse_over("frames", structure.frames, limits.max_frames)
+
+
 def _check(container: InputContainer, limits: MediaLimits) -> None:
     """Hold what the container declares against the limits."""
+    tagged: list[InputContainer | Stream] = [container, *container.streams]
+    metadata = sum(len(key) + len(value) for one in tagged for key, value in one.metadata.items())
+    refuse_over("bytes of metadata", metadata, limits.max_metadata_bytes)
     refuse_over("streams", len(container.streams), limits.max_streams)
     for video in container.streams.video:
         if video.codec_context:  # None where FFmpeg has no decoder at all

@@ -4,6 +4,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 from av.buffer import Buffer
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -38,7 +39,8 @@ def stored_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.u
 def frame_orientation(frame: VideoFrame) -> Orientation:
     """The frame's display matrix, rounded to quarter turns and mirror images."""
     try:
-        data = cast(Buffer | None, frame.side_data.get("DISPLAYMATRIX"))
+        # `frame.side_data` would keep the frame, and its memory, until the garbage collector comes by
+        data = cast(Buffer | None, SideDataContainer(frame).get("DISPLAYMATRIX"))  # type: ignore[call-arg]
     except ValueError:  # beside it lies side data of a kind that PyAV cannot name; the turn is still known
         return _QUARTER_TURNS[round(frame.rotation / 90) % 4]
     if data is None:

@@ -13,9 +13,11 @@ from typing import BinaryIO, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.inputs import media as in_process
+from models.inputs.decoder import Decoder
 from models.inputs.face import FaceObservation, FaceTracker
 from models.inputs.face_nets import FaceNets
-from models.inputs.media import Frame, MediaError, MediaInfo, MediaLimits, decode_picture, frames_at, probe, read_sound
+from models.inputs.media import Frame, MediaError, MediaInfo, MediaLimits
 from models.inputs.voice import is_silent, log_mel
 from models.inputs.windows import Window, frame_times, plan_windows
 from models.spec import FACE, VOICE, FaceSpec, InputSpec, Side, VoiceSpec
@@ -120,27 +122,28 @@ def prepare(
     limits: MediaLimits,
     span: Span = WHOLE,
     max_windows: int | None = None,
+    decoder: Decoder = in_process,
     tick: Tick = lambda: None,
 ) -> Prepared:
     """Decode `recording` once and cut it into the windows that `spec` describes.
 
-    `nets` finds faces; None leaves the picture aside. `tick` is called for every packet and window and may raise, which
-    is how a deadline or a client that went away ends the work. Raises MediaError for what cannot be read or is over a
-    limit (more than `max_windows` is one), SpanError where `span` starts after the end.
+    `nets` finds faces; None leaves the picture aside. `decoder` reads the bytes. `tick` is called for every packet and
+    window and may raise, which is how a deadline or a client that went away ends the work. Raises MediaError for what
+    cannot be read or is over a limit (more than `max_windows` is one), SpanError where `span` starts after the end.
     """
     seconds = StageSeconds()
     begin = time.perf_counter()
-    media = _media(recording, limits, tick)
+    media = _media(recording, limits, decoder, tick)
     seconds.decode += time.perf_counter() - begin
     windows = _windows(media, spec, span, max_windows)
     faces: dict[float, _Sample] = {}
     if spec.face is not None and nets is not None and media.has_video:
         times = sorted({t for w in windows for t in _times(w, spec.face, spec)})
-        faces = _faces(recording, times, spec.face, nets, limits, tick, seconds)
+        faces = _faces(recording, times, spec.face, nets, limits, decoder, tick, seconds)
     sound = None
     if spec.voice is not None and media.has_audio:
         begin = time.perf_counter()
-        sound = _sound(recording, spec.voice, windows, limits, tick)
+        sound = _sound(recording, spec.voice, windows, limits, decoder, tick)
         seconds.decode += time.perf_counter() - begin
     begin = time.perf_counter()
     inputs = []
@@ -152,10 +155,10 @@ def prepare(
     return Prepared(media, tuple(inputs), silent, seconds)
 
 
-def _media(recording: Recording, limits: MediaLimits, tick: Tick) -> MediaInfo:
+def _media(recording: Recording, limits: MediaLimits, decoder: Decoder, tick: Tick) -> MediaInfo:
     """Facts of picture and sound together; the longer of the two is the recording's duration."""
     if recording.pictures:
-        first = decode_picture(recording.pictures[0], limits)
+        first = decoder.decode_picture(recording.pictures[0], limits)
         if len(recording.pictures) > limits.max_frames:
             raise MediaError("too_large", f"{len(recording.pictures)} pictures; at most {limits.max_frames} are taken")
         duration_s = len(recording.pictures) / recording.pictures_fps
@@ -167,12 +170,12 @@ def _media(recording: Recording, limits: MediaLimits, tick: Tick) -> MediaInfo:
             )
         picture = MediaInfo(duration_s, recording.pictures_fps, first.shape[1], first.shape[0], True, False)
     elif recording.video is not None:
-        picture = probe(recording.video, limits, tick=tick)
+        picture = decoder.probe(recording.video, limits, tick=tick)
     else:
         picture = MediaInfo(0.0, None, None, None, False, False)
     if recording.audio is None:
         return picture
-    sound = probe(recording.audio, limits, tick=tick)
+    sound = decoder.probe(recording.audio, limits, tick=tick)
     if not sound.has_audio:
         raise MediaError("unreadable_media", "the file in `audio` holds no sound track; send one that does")
     return MediaInfo(
@@ -199,9 +202,11 @@ def _times(window: Window, face: FaceSpec, spec: InputSpec) -> list[float]:
     return [round(float(t), 6) for t in frame_times(window, face.frames, spec.window_s)]
 
 
-def _frames(recording: Recording, times: Sequence[float], limits: MediaLimits, tick: Tick) -> Iterator[Frame]:
+def _frames(
+    recording: Recording, times: Sequence[float], limits: MediaLimits, decoder: Decoder, tick: Tick
+) -> Iterator[Frame]:
     if recording.video is not None:
-        yield from frames_at(recording.video, times, limits, tick=tick)
+        yield from decoder.frames_at(recording.video, times, limits, tick=tick)
         return
     shown = -1
     rgb = np.zeros((0, 0, 3), np.uint8)
@@ -209,7 +214,7 @@ def _frames(recording: Recording, times: Sequence[float], limits: MediaLimits, t
         index = min(int(t * recording.pictures_fps + 1e-6), len(recording.pictures) - 1)
         if index != shown:
             tick()
-            rgb, shown = decode_picture(recording.pictures[index], limits), index
+            rgb, shown = decoder.decode_picture(recording.pictures[index], limits), index
         yield Frame(index / recording.pictures_fps, rgb)
 
 
@@ -219,6 +224,7 @@ def _faces(
     spec: FaceSpec,
     nets: FaceNets,
     limits: MediaLimits,
+    decoder: Decoder,
     tick: Tick,
     seconds: StageSeconds,
 ) -> dict[float, "_Sample"]:
@@ -226,7 +232,7 @@ def _faces(
     tracker = FaceTracker(nets, size_px=spec.size_px)
     found: dict[float, _Sample] = {}
     sample = None
-    frames = _frames(recording, times, limits, tick)
+    frames = _frames(recording, times, limits, decoder, tick)
     for t in times:
         begin = time.perf_counter()
         frame = next(frames, None)
@@ -247,12 +253,17 @@ def _half(rgb: NDArray[np.uint8], side: Side | None) -> NDArray[np.uint8]:
 
 
 def _sound(
-    recording: Recording, spec: VoiceSpec, windows: Sequence[Window], limits: MediaLimits, tick: Tick
+    recording: Recording,
+    spec: VoiceSpec,
+    windows: Sequence[Window],
+    limits: MediaLimits,
+    decoder: Decoder,
+    tick: Tick,
 ) -> NDArray[np.float32] | None:
     """Mono samples from the first window's start to the last one's end."""
     source = recording.audio if recording.audio is not None else recording.video
     assert source is not None  # media.has_audio said so
-    return read_sound(
+    return decoder.read_sound(
         source, spec.sample_rate_hz, limits, start_s=windows[0].start_s, end_s=max(w.end_s for w in windows), tick=tick
     )
 

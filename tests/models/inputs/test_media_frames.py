@@ -1,6 +1,7 @@
 """Which frame is shown when, how it is turned, and what damage does."""
 
 import io
+import sys
 from fractions import Fraction
 
 import av
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.inputs.media import MediaError, MediaLimits, frame_times, frames_at, probe
+from models.inputs.orientation import frame_orientation
 
 LIMITS = MediaLimits()
 
@@ -300,3 +302,13 @@ def test_times_that_do_not_ascend_are_a_mistake_of_the_caller(times_s, numbered)
 
 def test_no_times_yield_no_frames():
     assert list(frames_at(b"", [], LIMITS)) == []
+
+
+def test_asking_how_a_frame_is_turned_does_not_keep_it(numbered):
+    """Else dozens of frames stay in memory until the garbage collector comes by."""
+    with av.open(io.BytesIO(numbered(1))) as container:
+        frame = next(container.decode(video=0))
+    held = sys.getrefcount(frame)
+    frame_orientation(frame)
+
+    assert sys.getrefcount(frame) == held

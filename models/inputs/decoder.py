@@ -1,0 +1,38 @@
+"""What turns a recording's bytes into pictures and samples: here, or in a process of its own."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.inputs.container import MediaLimits, Source, Tick
+from models.inputs.media import MediaInfo
+from models.inputs.video import Frame
+
+
+class Decoder(Protocol):
+    """The functions of `models.inputs.media`, which says what each of them does; that module is a decoder itself."""
+
+    def probe(self, source: Source, limits: MediaLimits, *, tick: Tick = ...) -> MediaInfo:
+        """What the recording holds."""
+
+    def frames_at(
+        self, source: Source, times_s: Sequence[float], limits: MediaLimits, *, tick: Tick = ...
+    ) -> Iterator[Frame]:
+        """For each of the times the frame shown then."""
+
+    def read_sound(
+        self,
+        source: Source,
+        rate_hz: int,
+        limits: MediaLimits,
+        *,
+        start_s: float = ...,
+        end_s: float | None = ...,
+        tick: Tick = ...,
+    ) -> NDArray[np.float32] | None:
+        """The sound between two times, mono."""
+
+    def decode_picture(self, data: bytes, limits: MediaLimits) -> NDArray[np.uint8]:
+        """One picture."""

@@ -17,7 +17,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Coverage(Spec):
-    """How often one output's sets or intervals held the truth on the test people, as shares of each person's windows."""
+    """How often one output's sets or intervals held the truth on the test people, as shares of a person's windows."""
 
     mean: Annotated[float, Field(ge=0, le=1)]
     """Over people."""
@@ -40,7 +40,7 @@ class Calibration(Spec):
     windows: Annotated[int, Field(ge=0)]
     reason: str | None = None
     """Why a quantile is None, or only a heuristic, in a sentence for the card."""
-    coverage: dict[str, Coverage] = {}
+    coverage: dict[str, Coverage] = Field(default_factory=dict)
     """By output; empty where it was not measured."""
 
 
@@ -55,7 +55,7 @@ class GraphSpec(Spec):
     output: str
     """pain: CORN logits (batch, levels - 1); valence-arousal: (batch, 2) in [-1, 1], valence first; classification:
     logits (batch, levels); regression: (batch, values)."""
-    uncertainty: dict[Modality, str] = {}
+    uncertainty: dict[Modality, str] = Field(default_factory=dict)
     """Hallucinated modality to graph output (batch,): the logarithm of the squared error that the T-Net expects of
     itself, in units of the training variance; 0 is a guess no better than the mean."""
     golden: RelativePath

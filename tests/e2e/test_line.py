@@ -7,11 +7,9 @@ import httpx2
 import pytest
 
 from models import bundle
-from models.outputs import corn_probabilities
-from training.run import load_student
+from training.predictions import load_predictions
 from training.run_folder import RunFolder
 from training.stages.prepare import prepare_setting
-from training.stages.setting import run_over
 
 TIMEOUT_S = 60
 
@@ -85,20 +83,17 @@ def test_a_voice_without_a_picture_has_its_face_hallucinated(address: str, workp
     assert answer["modalities"] == {"observed": ["voice"], "hallucinated": ["face"]}
 
 
-def test_the_service_answers_what_training_computed(address: str, workplace: Path) -> None:
-    """No skew: the same clip through the service and through training's own preparation and torch."""
+def test_the_service_answers_what_training_scored(address: str, workplace: Path) -> None:
+    """No skew: the same clip through the service and through training's own preparation, torch and calibration."""
     folder = RunFolder(workplace / "runs" / "pain")
     setting = prepare_setting(folder.config(), folder.scratch)
-    student = load_student(setting, folder, ("face",), "student-face")
-    clip_number = int(setting.test.clip[0])
-    clip = setting.corpus.clips[clip_number]
+    scored = load_predictions(folder.path / "predictions" / "student-face.npz")
+    clip = next(clip for clip in setting.corpus.clips if clip.id == scored.item[0])
     assert clip.video is not None
 
     served = post(address, "pain", "video", clip.video).json()["windows"][0]["pain"]["probabilities"]
 
-    own = setting.test.pick(setting.test.clip == clip_number)
-    expected = corn_probabilities(run_over(student, own, setting.device).output.numpy())[0]
-    assert list(served.values()) == pytest.approx(expected.tolist(), abs=1e-3)
+    assert list(served.values()) == pytest.approx(scored.said[0].tolist(), abs=1e-3)
 
 
 def test_the_exported_bundles_are_whole_and_their_cards_warn(workplace: Path) -> None:

@@ -112,8 +112,9 @@ def joined_folds(parts: Sequence[Predictions]) -> Predictions:
 def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
     """Train and test every row of one seed and fold that is not done yet."""
     folder = RunFolder(cell_folder(path, cell))
-    folder.begin(cell, resume=True)
+    folder.check(cell, resume=True)
     with open_setting(cell, folder.path) as setting:
+        folder.begin(cell, resume=True)
         folder.add_metrics("protocol", {"split": setting.split.sentence, "notes": setting.corpus.notes})
         encoders, teacher = shared_stages(setting, folder)
         for row in rows:

@@ -69,9 +69,10 @@ def _make_bundle(task: str, out: Path) -> Clip:
     """Train and export one task; returns a test clip to ask about."""
     config = load_config(Path(__file__).parent / "configs" / RECIPES[task])
     folder = RunFolder(out / task)
-    folder.begin(config, resume=True)
+    folder.check(config, resume=True)
     say(f"{task}: draw the synthetic corpus in {config.corpus.kind}'s format, find the faces, cut the windows.")
     with open_setting(config, folder.path) as setting:
+        folder.begin(config, resume=True)
         counts = ", ".join(f"{count} {part}" for part, count in setting.split.counts(setting.corpus.clips).items())
         say(f"{task}: train the teacher on {', '.join(config.modalities)}. People: {counts}.")
         encoders, teacher = shared_stages(setting, folder)

@@ -30,8 +30,9 @@ from training.stages.tnet import hallucination_scores, train_tnets
 def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle | None:
     """Do what is not done yet of the run in folder `path`, and return its bundle; None on ranks but the first."""
     folder = RunFolder(path)
-    folder.begin(config, resume=resume)
+    folder.check(config, resume=resume)
     with open_setting(config, folder.path) as setting:
+        folder.begin(config, resume=resume)
         encoders, teacher = shared_stages(setting, folder)
         for available in config.students:
             student_stages(setting, folder, encoders, teacher, available, ROWS["PKDOT"], f"student-{label(available)}")

@@ -30,19 +30,23 @@ class RunFolder:
     def bundle(self) -> Path:
         return self.path / "bundle"
 
-    def begin(self, config: RunConfig, *, resume: bool) -> None:
-        """Claim the folder for `config`; ConfigError where it holds another run, or this one and `resume` is off."""
+    def check(self, config: RunConfig, *, resume: bool) -> None:
+        """ConfigError where the folder holds another run, or this one and `resume` is off. Writes nothing."""
         held = self.path / "config.yaml"
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        if held.exists():
-            if not resume:
-                raise ConfigError(f"{self.path} holds a run already; give --resume to go on, or another --out")
-            if held.read_text(encoding="utf-8") != text:
-                raise ConfigError(f"{self.path} holds a run of another configuration; give another --out")
+        if not held.exists():
+            return
+        if not resume:
+            raise ConfigError(f"{self.path} holds a run already; give --resume to go on, or another --out")
+        if held.read_text(encoding="utf-8") != _text(config):
+            raise ConfigError(f"{self.path} holds a run of another configuration; give another --out")
+
+    def begin(self, config: RunConfig, *, resume: bool) -> None:
+        """Claim the folder for `config`; raises as `check` does. Called once the corpus is known to be sound."""
+        self.check(config, resume=resume)
         self.path.mkdir(parents=True, exist_ok=True)
         versions = {name: version(name) for name in VERSIONS_OF}
         self._write("versions.json", json.dumps({"python": platform.python_version(), **versions}, indent=1) + "\n")
-        self._write("config.yaml", text)
+        self._write("config.yaml", _text(config))
         wait_for_all()
 
     def config(self) -> RunConfig:
@@ -91,3 +95,7 @@ class RunFolder:
         part = self.path / f"{name}.part"
         part.write_text(text, encoding="utf-8")
         part.replace(self.path / name)
+
+
+def _text(config: RunConfig) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

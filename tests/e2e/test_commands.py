@@ -31,6 +31,8 @@ def pkdot(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
         (("compare", RECIPE, "--seeds", "0"), "expected a whole number of at least 1, got '0'"),
         (("compare", RECIPE, RECIPE), "two recipes are named synthetic-pain"),
         (("export", "nowhere", "bundle"), "holds no config.yaml"),
+        (("train", RECIPE, "--set", "corpus.root=nowhere", "--out", "run"), "nowhere has no samples.csv"),
+        (("compare", RECIPE, "--set", "corpus.root=nowhere", "--out", "run"), "nowhere has no samples.csv"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(

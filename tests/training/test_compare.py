@@ -34,7 +34,7 @@ def toys(toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
         @contextmanager
         def open_toy(cell: RunConfig, folder: Path) -> Iterator[Setting]:
-            (folder / "scratch").mkdir(exist_ok=True)
+            (folder / "scratch").mkdir(parents=True, exist_ok=True)
             yield replace(toy, config=cell, scratch=folder / "scratch")
 
         monkeypatch.setattr("training.compare.open_setting", open_toy)

@@ -40,15 +40,15 @@ SYNTHESIZE: Mapping[str, Callable[[Path], None]] = {
 @contextmanager
 def open_setting(config: RunConfig, folder: Path) -> Iterator[Setting]:
     """A run's setting, its curves written into `folder` until the block ends; raises as `prepare_setting` does."""
+    setting = prepare_setting(config, folder / "scratch")
     with tracking(config, folder) as track:
-        yield replace(prepare_setting(config, folder / "scratch"), track=track)
+        yield replace(setting, track=track)
 
 
 def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
     """Everything the stages need. Raises CorpusError, SplitError, MediaError or FaceNetsMissingError."""
     corpus, prepared = read_windows(config)
     split = split_clips(corpus.clips, config.splits, config.fold)
-    scratch.mkdir(parents=True, exist_ok=True)
     shown = standardised_by_person(prepared.windows, config.corpus.standardise_by_person, config.inputs)
     device = world_device()
     windows = seen_once(shown, config, prepared.key, cache_root() / "frozen", device)
@@ -67,6 +67,7 @@ def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
         shown=originals(shown, windows),
     )
     check_parts(setting)
+    scratch.mkdir(parents=True, exist_ok=True)  # only now: a run that is refused leaves nothing behind
     return setting
 
 

@@ -3,10 +3,8 @@
 A value that is missing (NaN) counts as 0, as in a network that was trained with gaps.
 """
 
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +17,9 @@ from starlette.testclient import TestClient
 
 from models import bundle as bundle_format
 from models.spec import FaceSpec, FeatureSpec, InputSpec, VoiceSpec
-from service.app import create_app
-from service.server import Server
 from service.settings import Settings
 
 OPSET, IR_VERSION = 18, 9
-READY_TIMEOUT_S = 30.0
 KINDS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 
 PICTURES = InputSpec(window_s=1.0, hop_s=1.0, face=FaceSpec(frames=2, size_px=32), voice=VoiceSpec(mels=8))
@@ -35,13 +30,7 @@ FEATURES = InputSpec(
 )
 
 Arrays = Mapping[str, NDArray[np.generic]]
-
-
-class LiveServer(NamedTuple):
-    """A service behind a real socket."""
-
-    server: Server
-    port: int
+Open = Callable[[Settings], AbstractContextManager[Any]]
 
 
 @pytest.fixture(scope="session")
@@ -161,56 +150,24 @@ def expected_output(inputs: InputSpec, arrays: Arrays, width: int, *, bounded: b
 
 
 @pytest.fixture(scope="session")
-def client(folder: Path) -> Iterator[TestClient]:
+def client(folder: Path, open_client: Open) -> Iterator[TestClient]:
     """An app with default settings, ready; shared by tests that leave it as it is."""
-    with TestClient(create_app(Settings(bundles=folder))) as client:
-        yield until_ready(client)
+    with open_client(Settings(bundles=folder)) as client:
+        yield client
 
 
 @pytest.fixture
-def make_client(folder: Path) -> Iterator[Callable[..., TestClient]]:
+def make_client(folder: Path, open_client: Open) -> Iterator[Callable[..., TestClient]]:
     """`make_client(max_upload_bytes=…)`: a ready app of its own."""
     with ExitStack() as stack:
-
-        def make(**values: Any) -> TestClient:
-            app = create_app(Settings.model_validate({"bundles": folder} | values))
-            return until_ready(stack.enter_context(TestClient(app)))
-
-        yield make
+        yield lambda **values: stack.enter_context(open_client(Settings.model_validate({"bundles": folder} | values)))
 
 
 @pytest.fixture(scope="session")
-def live(folder: Path) -> Iterator[LiveServer]:
+def live(folder: Path, open_server: Open) -> Iterator[Any]:
     """A ready app behind uvicorn, on a free port of the loopback; shared by tests that leave it as it is."""
-    settings = Settings(bundles=folder, port=0)
-    ports: list[int] = []
-    server = Server(create_app(settings), settings, ports.append)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: bool(ports))
-        yield LiveServer(server, ports[0])
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def until_ready(client: TestClient) -> TestClient:
-    wait_until(lambda: client.get("/health/ready").status_code == 200)
-    return client
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + READY_TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < end_s, "did not happen in time"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Wait until a condition holds; fails after a while."""
-    return wait_until
+    with open_server(Settings(bundles=folder, port=0)) as server:
+        yield server
 
 
 class Case(NamedTuple):

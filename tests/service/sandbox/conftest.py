@@ -1,7 +1,6 @@
 """Real zygotes and children; those of hostile.py do what a stranger would make them do."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import module_from_spec, spec_from_file_location
@@ -69,22 +68,9 @@ def make_sandbox() -> Iterator[Callable[..., tuple[Sandbox, list[str]]]]:
 
 
 @pytest.fixture
-def eventually_true() -> Callable[[Callable[[], bool]], None]:
-    """Wait until a condition holds; fails after a while."""
-    return wait_until
-
-
-@pytest.fixture
-def wait_until_gone() -> Callable[[int], None]:
+def wait_until_gone(eventually: Callable[..., None]) -> Callable[[int], None]:
     """Wait until a process has ended, reaped or not; fails after a while."""
-    return lambda pid: wait_until(lambda: not is_running(pid))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end_s, "did not happen in time"
-        time.sleep(0.01)
+    return lambda pid: eventually(lambda: not is_running(pid), within_s=WAIT_S)
 
 
 def is_running(pid: int) -> bool:

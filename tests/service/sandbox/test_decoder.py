@@ -205,7 +205,7 @@ def test_the_sockets_between_them_keep_messages_apart():
         assert wire.receive(theirs, 0) == ({"two": 2}, [])
 
 
-def test_no_child_is_left_behind_dead_or_alive(sandbox, write_video, barcode, eventually_true):
+def test_no_child_is_left_behind_dead_or_alive(sandbox, write_video, barcode, eventually):
     video = write_video([barcode(5)] * 3)
     children = Path(f"/proc/{sandbox.zygote.process.pid}/task/{sandbox.zygote.process.pid}/children")
     if not children.is_file():
@@ -214,4 +214,5 @@ def test_no_child_is_left_behind_dead_or_alive(sandbox, write_video, barcode, ev
         with sandbox.decoder(LEFT_S) as decoder:
             decoder.probe(video, LIMITS)
 
-    eventually_true(lambda: children.read_text() == "")
+    eventually(lambda: children.read_text() == "", within_s=10.0)
+    assert children.read_text() == ""

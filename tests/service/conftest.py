@@ -1,0 +1,69 @@
+"""Real apps: through Starlette's client, and behind uvicorn on a free port of the loopback."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.server import Server
+from service.settings import Settings
+
+READY_TIMEOUT_S = 30.0
+
+
+class LiveServer(NamedTuple):
+    """A service behind a real socket."""
+
+    server: Server
+    port: int
+
+
+@contextmanager
+def opened_client(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+@contextmanager
+def opened_server(settings: Settings) -> Iterator[LiveServer]:
+    ports: list[int] = []
+    server = Server(create_app(settings), settings, ports.append)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: bool(ports))
+        yield LiveServer(server, ports[0])
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = READY_TIMEOUT_S) -> None:
+    end_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end_s, "did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def open_client() -> Callable[[Settings], AbstractContextManager[TestClient]]:
+    """`open_client(settings)`: a ready app, for as long as the block lasts."""
+    return opened_client
+
+
+@pytest.fixture(scope="session")
+def open_server() -> Callable[[Settings], AbstractContextManager[LiveServer]]:
+    """`open_server(settings)`: a ready app behind uvicorn, for as long as the block lasts."""
+    return opened_server
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., None]:
+    """`eventually(condition, within_s=…)`: wait until it holds; fails after a while."""
+    return wait_until

@@ -4,12 +4,13 @@ Axes: N windows, K levels or classes, C outputs.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Calibration
+from models.spec import Task
 
 Floats = NDArray[np.float64]
 Answer = TypeVar("Answer")
@@ -17,6 +18,7 @@ Answer = TypeVar("Answer")
 Range = tuple[float, float]
 AFFECT_RANGE: Final[Range] = (-1.0, 1.0)
 ANY_RANGE: Final[Range] = (-np.inf, np.inf)
+LabelTask = Literal["pain", "classification"]
 
 
 class PainAnswer(NamedTuple):
@@ -72,6 +74,11 @@ def softmax_probabilities(logits: NDArray[np.generic], temperature: float = 1.0)
     return probabilities
 
 
+def label_probabilities(task: LabelTask, logits: NDArray[np.generic], temperature: float = 1.0) -> Floats:
+    """Probabilities (N, K) of a graph's logits, by the task's own rule."""
+    return (corn_probabilities if task == "pain" else softmax_probabilities)(logits, temperature)
+
+
 def label_scores(probabilities: Floats, labels: NDArray[np.integer]) -> Floats:
     """Conformity scores (N,): 1 - the probability of the true label (Sadinle, Lei & Wasserman, arXiv 1609.00451)."""
     scores: Floats = 1.0 - probabilities[np.arange(len(labels)), labels]
@@ -93,10 +100,15 @@ def conformal_sets(probabilities: Floats, quantile: float) -> NDArray[np.bool_]:
     return sets
 
 
-def conformal_intervals(values: Floats, quantile: float, value_range: Range = ANY_RANGE) -> Floats:
+def conformal_intervals(values: Floats, quantile: float, limits: Range = ANY_RANGE) -> Floats:
     """Low and high, (N,) to (N, 2): the value, cut to its range, with the quantile on both sides, cut again."""
-    middle = np.clip(values, *value_range)
-    return np.clip(np.stack([middle - quantile, middle + quantile], axis=1), *value_range)
+    middle = np.clip(values, *limits)
+    return np.clip(np.stack([middle - quantile, middle + quantile], axis=1), *limits)
+
+
+def value_range(task: Task) -> Range:
+    """Where a task's values may lie."""
+    return AFFECT_RANGE if task == "valence-arousal" else ANY_RANGE
 
 
 def answer_pain(
@@ -163,9 +175,9 @@ def _labels(
     return labels[int(probabilities[0].argmax())], named, chosen
 
 
-def _value(value: float, quantile: float | None, value_range: Range) -> ValueAnswer:
-    cut = float(np.clip(value, *value_range))
+def _value(value: float, quantile: float | None, limits: Range) -> ValueAnswer:
+    cut = float(np.clip(value, *limits))
     if quantile is None:
         return ValueAnswer(cut, None)
-    low, high = conformal_intervals(np.array([value]), quantile, value_range)[0]
+    low, high = conformal_intervals(np.array([value]), quantile, limits)[0]
     return ValueAnswer(cut, (float(low), float(high)))

@@ -4,18 +4,17 @@ Axes: N windows, K levels or classes, P people.
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from models.manifest import Calibration
-from models.outputs import corn_probabilities, softmax_probabilities
+from models.outputs import LabelTask, label_probabilities
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-LabelTask = Literal["pain", "classification"]
 
 TEMPERATURES: Final = (0.05, 20.0)
 BINS: Final = 15
@@ -64,13 +63,12 @@ def fit_temperature(logits: NDArray[np.generic], labels: Ints, task: LabelTask) 
     bounds = tuple(np.log(TEMPERATURES))
     found = minimize_scalar(lambda t: nll(logits, labels, task, float(np.exp(t))), bounds=bounds, method="bounded")
     temperature = float(np.exp(found.x))
-    to_probabilities = corn_probabilities if task == "pain" else softmax_probabilities
     return TemperatureFit(
         temperature,
         nll(logits, labels, task, 1.0),
         nll(logits, labels, task, temperature),
-        expected_calibration_error(to_probabilities(logits), labels),
-        expected_calibration_error(to_probabilities(logits, temperature), labels),
+        expected_calibration_error(label_probabilities(task, logits), labels),
+        expected_calibration_error(label_probabilities(task, logits, temperature), labels),
     )
 
 

@@ -12,13 +12,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
 from models.nets.encoders import build_encoder
 from training.config import RunConfig
 from training.data import WindowSet
+from training.joined import kept_array
 
 BATCH = 16
 
@@ -61,13 +61,7 @@ def _weights_key(encoder: torch.nn.Module) -> str:
 
 
 def _features(encoder: torch.nn.Module, shown: Tensor, file: Path, device: torch.device) -> Tensor:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_suffix(".lock")):
-        if not file.exists():
-            part = file.with_suffix(".part")
-            _write(encoder, shown, part, device)
-            part.replace(file)
-    return torch.from_numpy(np.load(file, mmap_mode="c"))
+    return kept_array(file, lambda part: _write(encoder, shown, part, device))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ only what a batch reads is loaded, and the system may drop it again.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,18 @@ from torch import Tensor
 def joined(files: Sequence[Path], name: str, folder: Path) -> Tensor:
     """The arrays `name` of the npz `files`, one after the other: (M, ...), memory-mapped."""
     key = hashlib.sha256("\n".join([name, *(file.stem for file in files)]).encode()).hexdigest()[:32]
-    path = folder / f"{key}.npy"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            _write(files, name, path)
-    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy on write: torch wants to be allowed to write
+    return kept_array(folder / f"{key}.npy", lambda part: _write(files, name, part))
+
+
+def kept_array(file: Path, write: Callable[[Path], None]) -> Tensor:
+    """The array in `file`, memory-mapped; where it is not there, `write` makes it first, by one process alone."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_suffix(".lock")):
+        if not file.exists():
+            part = file.with_suffix(".part")
+            write(part)
+            part.replace(file)
+    return torch.from_numpy(np.load(file, mmap_mode="c"))  # copy on write: torch wants to be allowed to write
 
 
 def small(files: Sequence[Path], name: str) -> list[NDArray[np.generic]]:
@@ -37,15 +43,12 @@ def _read(file: Path, name: str) -> NDArray[np.generic]:
     return values
 
 
-def _write(files: Sequence[Path], name: str, path: Path) -> None:
+def _write(files: Sequence[Path], name: str, part: Path) -> None:
     counts = [len(_read(file, "spans_s")) for file in files]
     first = _read(files[0], name)
-    part = path.with_suffix(".part")
     out = np.lib.format.open_memmap(part, mode="w+", dtype=first.dtype, shape=(sum(counts), *first.shape[1:]))
     at = 0
     for file, count in zip(files, counts, strict=True):
         out[at : at + count] = _read(file, name)
         at += count
     out.flush()
-    del out
-    part.replace(path)

@@ -18,10 +18,11 @@ from training.stages.diagnostics import structure_diagnostics
 from training.stages.encoders import train_encoder
 from training.stages.evaluate import group_scores, predict_people
 from training.stages.export import Measured, export_bundle
+from training.stages.material import Encoders, Material
 from training.stages.methods import ROWS, Method
 from training.stages.prepare import open_setting
 from training.stages.setting import Setting
-from training.stages.student import Encoders, Material, train_student
+from training.stages.student import train_student
 from training.stages.teacher import train_teacher
 from training.stages.teaching import TeacherFolder
 from training.stages.tnet import hallucination_scores, train_tnets
@@ -126,7 +127,7 @@ def load_row(
     setting: Setting, folder: RunFolder, available: tuple[str, ...], name: str, method: Method
 ) -> Student | Oracle:
     """The student of a row of the table, from checkpoint `name`."""
-    student = setting.new_student(available, hallucinates=method.graph != "prevalent")
+    student = setting.new_student(available, hallucinates=method.hallucinates)
     net = Oracle(student, load_teacher(setting, folder)) if method.graph == "oracle" else student
     net.load_state_dict(folder.require(name))
     return net.eval()
@@ -148,7 +149,7 @@ def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, flo
         said.save(folder.path / "predictions" / f"{who.replace(' ', '-')}.npz")
         scores[who] = said.scores()
         groups[who] = {name: report._asdict() for name, report in group_scores(setting, said).items()}
-        calibrations[who] = {"temperature": fit and fit._asdict(), **calibration.model_dump()}
+        calibrations[who] = {"temperature_fit": fit and fit._asdict(), **calibration.model_dump()}
     folder.add_metrics("test", scores)
     folder.add_metrics("test_groups", groups)
     folder.add_metrics("test_calibration", calibrations)

@@ -4,7 +4,7 @@ The unit is the person: a person's score is averaged over seeds, then people are
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -73,14 +73,13 @@ class Table:
     fixed: tuple[FixedComparison, ...]
 
 
-def headline_scores(task: Task, names: Sequence[str]) -> tuple[str, ...]:
-    """The columns of the task."""
-    return {
-        "pain": ("accuracy", "accuracy_lowest_highest", "qwk"),
-        "classification": ("accuracy", "balanced_accuracy", "macro_f1"),
-        "valence-arousal": ("ccc_valence", "ccc_arousal", "ccc_mean"),
-        "regression": (*(f"ccc_{name}" for name in names), "ccc_mean"),
-    }[task]
+def headline_scores(task: Task, scores: Collection[str]) -> list[str]:
+    """The columns of the task, of those `scores` that a row has."""
+    if task == "pain":
+        return [name for name in ("accuracy", "accuracy_lowest_highest", "qwk") if name in scores]
+    if task == "classification":
+        return ["accuracy", "balanced_accuracy", "macro_f1"]
+    return [name for name in scores if name.startswith("ccc_")]
 
 
 def make_table(name: str, results: Results, sentences: Sequence[str]) -> Table:
@@ -200,8 +199,7 @@ def latex(table: Table) -> str:
 
 
 def _render(table: Table, draw: Callable[[Table, list[str], list[list[str]]], str]) -> str:
-    columns = headline_scores(table.task, [])
-    columns = tuple(c for c in columns if c in next(iter(table.rows.values())).scores)
+    columns = headline_scores(table.task, next(iter(table.rows.values())).scores)
     head = ["row", *columns, "by person" if table.task in ("pain", "classification") else "pooled", "less bound B"]
     body = [
         [

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from models.manifest import Calibration, GraphSpec, Manifest
 from models.manifest import output_names as calibrated_names
 from models.outputs import (
-    AFFECT_RANGE,
-    ANY_RANGE,
     conformal_intervals,
     conformal_sets,
-    corn_probabilities,
-    softmax_probabilities,
+    label_probabilities,
+    value_range,
 )
 from service.oip.datatypes import BOOL, FP32, Datatype
 
@@ -73,8 +71,8 @@ def output_tensors(
 def levels(manifest: Manifest, calibration: Calibration, logits: Array, finite: NDArray[np.bool_]) -> Tensors:
     """Probabilities (N, K) of logits, the mean index (N,), and the conformal set (N, K) where it has a quantile."""
     (quantile,) = calibration.quantiles.values()
-    to_probabilities = corn_probabilities if manifest.task == "pain" else softmax_probabilities
-    probabilities = to_probabilities(logits, calibration.temperature)
+    assert manifest.task == "pain" or manifest.task == "classification"  # the tasks that have levels
+    probabilities = label_probabilities(manifest.task, logits, calibration.temperature)
     made: Tensors = {
         "probabilities": probabilities.astype(FP32.dtype),
         "expected": (probabilities @ np.arange(len(manifest.levels))).astype(FP32.dtype),
@@ -86,10 +84,10 @@ def levels(manifest: Manifest, calibration: Calibration, logits: Array, finite: 
 
 def interval(manifest: Manifest, calibration: Calibration, values: Array) -> Tensors:
     """Both ends (N, V) of the conformal intervals; NaN for a value without a valid quantile."""
-    value_range = AFFECT_RANGE if manifest.task == "valence-arousal" else ANY_RANGE
+    limits = value_range(manifest.task)
     ends = np.full((*values.shape, 2), np.nan, FP32.dtype)  # (N, V, 2)
     for place, name in enumerate(calibrated_names(manifest.task, manifest.values)):
         quantile = calibration.quantiles[name]
         if quantile is not None:
-            ends[:, place] = conformal_intervals(np.asarray(values[:, place], np.float64), quantile, value_range)
+            ends[:, place] = conformal_intervals(np.asarray(values[:, place], np.float64), quantile, limits)
     return {"lower": ends[..., 0], "upper": ends[..., 1]}

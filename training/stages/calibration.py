@@ -12,13 +12,11 @@ from torch import nn
 
 from models.manifest import Calibration, Coverage, output_names
 from models.outputs import (
-    AFFECT_RANGE,
-    ANY_RANGE,
     conformal_intervals,
     conformal_sets,
-    corn_probabilities,
+    label_probabilities,
     label_scores,
-    softmax_probabilities,
+    value_range,
     value_scores,
 )
 from training.calibrate import (
@@ -73,11 +71,9 @@ def _said(setting: Setting, net: nn.Module, windows: WindowSet, temperature: flo
     person = windows.person.numpy()
     if not len(windows):
         return _Said(np.zeros((0, max(2, setting.outputs + 1))), windows.targets.numpy(), person)
-    output = run_over(net, windows, setting.device).output.numpy().astype(np.float64)
-    if setting.config.task == "pain":
-        output = corn_probabilities(output, temperature)
-    elif setting.config.task == "classification":
-        output = softmax_probabilities(output, temperature)
+    task, output = setting.config.task, run_over(net, windows, setting.device).output.numpy().astype(np.float64)
+    if task == "pain" or task == "classification":
+        output = label_probabilities(task, output, temperature)
     return _Said(output, windows.targets.numpy(), person)
 
 
@@ -101,8 +97,7 @@ def _coverage(setting: Setting, said: _Said, quantiles: Mapping[str, float | Non
             sets = conformal_sets(said.output, quantile)
             covered = set_coverage(sets, said.truth.astype(np.int64), said.person)
         else:
-            bounds = AFFECT_RANGE if setting.config.task == "valence-arousal" else ANY_RANGE
-            intervals = conformal_intervals(said.output[:, i], quantile, bounds)
+            intervals = conformal_intervals(said.output[:, i], quantile, value_range(setting.config.task))
             covered = interval_coverage(intervals, said.truth[:, i].astype(np.float64), said.person)
         found[name] = Coverage(**covered._asdict())
     return found

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.nets.teacher import Teacher
 from training.data import WindowSet
+from training.loop import FitReport
 from training.stages.encoders import train_encoder
 from training.stages.setting import Setting
 from training.stages.teacher import train_teacher
@@ -32,9 +33,8 @@ def unseen(windows: WindowSet, fold: Tensor, number: int) -> WindowSet:
     return windows.pick(fold[windows.person] != number)
 
 
-def train_cross_fitted(setting: Setting, modalities: tuple[str, ...], number: int) -> Teacher:
+def train_cross_fitted(setting: Setting, modalities: tuple[str, ...], number: int) -> tuple[Teacher, FitReport]:
     """Teacher `number` of the cross-fitted ones: encoders and all on the people whom it will not teach."""
     own = replace(setting, train=unseen(setting.train, fold_of_person(setting), number))
     encoders = {modality: train_encoder(own, modality)[0] for modality in modalities}
-    teacher, _ = train_teacher(own, encoders, modalities, name=f"teacher-{'+'.join(modalities)}-cross{number}")
-    return teacher
+    return train_teacher(own, encoders, modalities, name=f"teacher-{'+'.join(modalities)}-cross{number}")

@@ -5,19 +5,21 @@ about a sample; a transport that ignores which sample is which compares the clou
 tiny beside the task's changes nothing.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from torch import Tensor
 
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
-from models.outputs import corn_probabilities, softmax_probabilities
+from models.outputs import label_probabilities
 from training.data import Batch, WindowSet
-from training.losses.ot import centred, profiles, similarity
+from training.losses.ot import profiles, similarity
 from training.losses.sinkhorn import coupling
 from training.losses.task import ccc
 from training.stage_config import StudentConfig
 from training.stages.setting import Setting, run_over
-from training.stages.terms import Seen, StructuralOT, TermSpec, gradient_at_z
+from training.stages.terms import Seen, StructuralOT, TermSpec, gradient_at_z, less_the_mean
 
 
 def structure_diagnostics(
@@ -46,43 +48,41 @@ def matrices(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For a plot: the teacher's and the student's similarities (B, B), the coupling (B, B), and targets (B, ...)."""
     batch = next(iter(setting.some_batches()))
-    own, seen = setting.seen(student, batch), setting.seen(teacher, batch)
-    s_teacher, s_student = _similarities(own.z, seen.z, batch, config)
-    plan = _plan(s_student, s_teacher, config)
-    return s_teacher, s_student, plan, batch.targets
+    found = _structure(setting.seen(student, batch), setting.seen(teacher, batch), batch, config)
+    return found.teacher, found.student, found.plan, batch.targets
 
 
-def _similarities(z_student: Tensor, z_teacher: Tensor, batch: Batch, config: StudentConfig) -> tuple[Tensor, Tensor]:
-    if config.centre != "none":
-        groups = batch.person if config.centre == "person" else None
-        z_student, z_teacher = centred(z_student, groups), centred(z_teacher, groups)
-    return similarity(z_teacher), similarity(z_student)
+class _Structure(NamedTuple):
+    """Similarities (B, B) of teacher and student, the teacher's rows at its anchors (B, k), and the coupling (B, B)."""
+
+    teacher: Tensor
+    student: Tensor
+    rows: Tensor
+    plan: Tensor
 
 
-def _plan(s_student: Tensor, s_teacher: Tensor, config: StudentConfig) -> Tensor:
-    rows = _rows(s_student, s_teacher, config)
-    return coupling(*rows, blur=config.blur, pair_cost=config.pair_cost)
-
-
-def _rows(s_student: Tensor, s_teacher: Tensor, config: StudentConfig) -> tuple[Tensor, Tensor]:
+def _structure(own: Forward, seen: Forward, batch: Batch, config: StudentConfig) -> _Structure:
+    """What PKDOT's term sees of a batch, whatever the row's term is made of."""
+    s_student, s_teacher = (similarity(less_the_mean(out.z, batch.person, config)) for out in (own, seen))
     k = min(config.k, len(s_teacher))
-    return profiles(s_student, s_teacher, k=k, anchors=config.anchors, normalise=config.normalise)
+    rows = profiles(s_student, s_teacher, k=k, anchors=config.anchors, normalise=config.normalise)
+    return _Structure(s_teacher, s_student, rows[1], coupling(*rows, blur=config.blur, pair_cost=config.pair_cost))
 
 
 def _of_batch(
     setting: Setting, student: Student, teacher: Teacher, batch: Batch, term: StructuralOT, ot_weight: float
 ) -> dict[str, float]:
     own, seen = setting.seen(student, batch), setting.seen(teacher, batch)
-    s_teacher, s_student = _similarities(own.z, seen.z, batch, term.config)  # (B, B)
-    plan = _plan(s_student, s_teacher, term.config)  # (B, B)
+    structure = _structure(own, seen, batch, term.config)
+    plan = structure.plan
     task = gradient_at_z(own.z, lambda z: setting.task_loss(student.head(z), batch.targets))
     ot = gradient_at_z(
         own.z, lambda z: term(Seen(Forward(own.features, z, own.output), seen, batch.targets, batch.person))
     )
     found = {
         "coupling_same_sample": float(plan.diagonal().sum()),
-        "anchor_spread": float(_rows(s_student, s_teacher, term.config)[1].std()),
-        "similarity_spread": float(s_teacher.std()),
+        "anchor_spread": float(structure.rows.std()),
+        "similarity_spread": float(structure.teacher.std()),
         "gradient_ratio": ot_weight * ot / max(task, 1e-12),
     }
     if batch.targets.ndim == 1:
@@ -94,7 +94,8 @@ def _of_batch(
 
 def _window_score(setting: Setting, teacher: Teacher, windows: WindowSet) -> float:
     output = run_over(teacher, windows, setting.device).output
-    if windows.targets.ndim == 1:
-        to_probabilities = corn_probabilities if setting.config.task == "pain" else softmax_probabilities
-        return float((to_probabilities(output.numpy()).argmax(axis=1) == windows.targets.numpy()).mean())
+    task = setting.config.task
+    if task == "pain" or task == "classification":
+        said = label_probabilities(task, output.numpy())
+        return float((said.argmax(axis=1) == windows.targets.numpy()).mean())
     return float(ccc(output, windows.targets).mean())

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from models.outputs import corn_probabilities, softmax_probabilities
+from models.outputs import LabelTask, label_probabilities
 from training.data import WindowSet
 from training.groups import GroupReport, scores_by_group
 from training.metrics import score_by_person, spread_over_frames
@@ -25,10 +25,11 @@ def predict_people(
     nearest window's value, or the training mean where its clip has no answered window.
     """
     answered = windows.with_all(needed)
-    if setting.config.task in ("pain", "classification"):
+    task = setting.config.task
+    if task == "pain" or task == "classification":
         said = np.zeros((0, len(setting.corpus.levels)))
         if len(answered):
-            said = probabilities(setting, net, answered, temperature)
+            said = probabilities(setting, net, answered, task, temperature)
         return _of_clips(setting, windows, answered, said)
     outputs = (
         run_over(net, answered, setting.device).output.numpy() if len(answered) else np.zeros((0, setting.outputs))
@@ -36,10 +37,10 @@ def predict_people(
     return _of_values(setting, windows, answered, outputs.astype(np.float64))
 
 
-def probabilities(setting: Setting, net: nn.Module, windows: WindowSet, temperature: float) -> Floats:
+def probabilities(setting: Setting, net: nn.Module, windows: WindowSet, task: LabelTask, temperature: float) -> Floats:
     """Of each window, (N, K)."""
     logits = run_over(net, windows, setting.device).output.numpy()
-    return (corn_probabilities if setting.config.task == "pain" else softmax_probabilities)(logits, temperature)
+    return label_probabilities(task, logits, temperature)
 
 
 def _of_clips(setting: Setting, windows: WindowSet, answered: WindowSet, said: Floats) -> Predictions:

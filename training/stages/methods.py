@@ -41,8 +41,8 @@ class Method(NamedTuple):
 
     @property
     def hallucinates(self) -> bool:
-        """Whether there is a T-Net branch."""
-        return self.graph == "student"
+        """Whether the student has a T-Net branch, used or not."""
+        return self.graph != "prevalent"
 
 
 CENTRED = changed(centre="batch")

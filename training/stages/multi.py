@@ -12,7 +12,7 @@ from torch import Tensor
 from models.nets.adapters import AlignedTeachers
 from models.nets.teacher import Forward, Teacher
 from training.data import Batch, WindowSet
-from training.loop import Bench, fit
+from training.loop import Bench, FitReport, fit
 from training.losses.multi import alignment_loss
 from training.stages.setting import Setting, gathered
 from training.stages.sources import Lesson, Source, by_fold
@@ -23,7 +23,7 @@ ORDER = ("joint", "prevalent", "privileged")
 
 def align_teachers(
     setting: Setting, joint: Teacher, prevalent: Teacher, privileged: Teacher, windows: WindowSet, *, name: str
-) -> AlignedTeachers:
+) -> tuple[AlignedTeachers, FitReport]:
     """Train adapters, heads, and the joint fusion: alignment to the joint space, and each one's task loss."""
     config = setting.config
     torch.manual_seed(config.seed)
@@ -42,7 +42,7 @@ def align_teachers(
         with torch.no_grad():
             return float(loss(chosen.batch(torch.arange(len(chosen))).to(setting.device)))
 
-    fit(
+    report = fit(
         net,
         [p for p in net.parameters() if p.requires_grad],
         lambda batch, noise, _: loss(setting.augmented(batch, noise)),
@@ -51,7 +51,7 @@ def align_teachers(
         config.teacher,
         Bench(config.seed, "align teachers", setting.scratch / f"{name}.state", setting.track),
     )
-    return net
+    return net, report
 
 
 def _said(setting: Setting, net: AlignedTeachers, batch: Batch) -> dict[str, Forward]:
@@ -68,7 +68,7 @@ def best_of_several(
         net.eval()
 
     @torch.no_grad()
-    def teach(batch: Batch) -> Lesson:
+    def teach(batch: Batch, _: Forward) -> Lesson:
         said = _said(setting, teachers, batch)
         if not bool(batch.labelled.any()):
             return Lesson(said["joint"])

@@ -1,4 +1,7 @@
-"""Who teaches a student's terms: the joint teacher, several that each saw other people, or a control."""
+"""Who teaches a student's terms: the joint teacher, several that each saw other people, or a control.
+
+A source is given what the joint teacher says of the batch, which the T-Net needs anyway: nobody looks twice.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,25 +22,25 @@ class Lesson(NamedTuple):
     """int64 (B,): which of several teachers said it; None where it was one."""
 
 
-Source = Callable[[Batch], Lesson]
+Source = Callable[[Batch, Forward], Lesson]
+"""(batch, what the joint teacher says of it) to what the terms hear."""
+
+
+def joint_teacher(_: Batch, joint: Forward) -> Lesson:
+    """The joint teacher itself."""
+    return Lesson(joint)
+
+
+def shuffled(_: Batch, joint: Forward) -> Lesson:
+    """A control: what the joint teacher says of a batch, given to other windows of the batch."""
+    order = torch.randperm(len(joint.z)).to(joint.z.device)
+    return Lesson(Forward(joint.features, joint.z[order], joint.output[order]))
 
 
 def one_teacher(setting: Setting, teacher: nn.Module) -> Source:
-    """The same teacher for every window."""
+    """Another teacher, the same for every window."""
     teacher.eval()
-    return lambda batch: Lesson(setting.seen(teacher, batch))
-
-
-def shuffled(setting: Setting, teacher: nn.Module) -> Source:
-    """A control: what the teacher says of a batch, given to other windows of the batch."""
-    teacher.eval()
-
-    def teach(batch: Batch) -> Lesson:
-        seen = setting.seen(teacher, batch)
-        order = torch.randperm(len(seen.z)).to(seen.z.device)
-        return Lesson(Forward(seen.features, seen.z[order], seen.output[order]))
-
-    return teach
+    return lambda batch, _: Lesson(setting.seen(teacher, batch))
 
 
 def cross_fitted(setting: Setting, teachers: Sequence[nn.Module], fold_of_person: Tensor) -> Source:
@@ -48,7 +51,7 @@ def cross_fitted(setting: Setting, teachers: Sequence[nn.Module], fold_of_person
     for teacher in teachers:
         teacher.eval()
 
-    def teach(batch: Batch) -> Lesson:
+    def teach(batch: Batch, _: Forward) -> Lesson:
         fold = fold_of_person.to(batch.person.device)[batch.person]  # (B,)
         return Lesson(by_fold([setting.seen(teacher, batch) for teacher in teachers], fold), fold)
 

@@ -1,39 +1,25 @@
 """Stage 3: the student. L = L_task + w_T · L_TNet + lambda · L_OT (PKDOT, arXiv 2401.15489), or another row's terms."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.nets.oracle import Oracle
 from models.nets.student import Student
-from models.nets.teacher import Forward, Teacher
+from models.nets.teacher import Forward
 from training.data import Batch
 from training.loop import Bench, FitReport, fit
 from training.losses.hallucination import hallucination_loss
 from training.stage_config import StudentConfig
 from training.stages.bank import BankOT
+from training.stages.material import Material
 from training.stages.methods import Method
 from training.stages.setting import Setting, selection_loss
-from training.stages.sources import Source
+from training.stages.sources import Lesson
 from training.stages.terms import Seen, TermSpec, build_terms, term_loss
 from training.stages.weights import term_weights
-
-Encoders = Mapping[str, Mapping[str, Any]]
-
-
-class Material(NamedTuple):
-    """What earlier stages made."""
-
-    encoders: Encoders
-    """Of stage 0, by modality."""
-    tnets: Mapping[str, Any]
-    """Of stage 2; empty where the row does without."""
-    teacher: Teacher
-    """Gives the T-Net its targets."""
-    source: Source
-    """Gives the terms theirs."""
 
 
 class Trained(NamedTuple):
@@ -63,7 +49,7 @@ def start_student(
     setting: Setting, available: tuple[str, ...], material: Material, method: Method, config: StudentConfig
 ) -> Student:
     """The student with which stage 3 begins."""
-    student = setting.new_student(available, hallucinates=method.graph != "prevalent")
+    student = setting.new_student(available, hallucinates=method.hallucinates)
     for name in available:
         student.encoders[name].load_state_dict(material.encoders[name])
     if method.trained_tnet:
@@ -82,7 +68,7 @@ def _train(
     config: StudentConfig,
     ratio: float,
 ) -> Trained:
-    teacher, source = material.teacher, material.source
+    teacher = material.teacher
     student = start_student(setting, available, material, method, config)
     net = Oracle(student, teacher) if method.graph == "oracle" else student
     terms = build_terms(method.terms, TermSpec(config, setting.config.task, setting.config.network.dim), seed=0)
@@ -90,16 +76,21 @@ def _train(
     if bank is not None:
         terms["OT"] = bank
     terms.to(setting.device)
-    weights = term_weights(setting, student, terms, source, method, config, ratio)
+    weights = term_weights(setting, student, terms, material, method, config, ratio)
 
     def step(batch: Batch, noise: torch.Generator, done: float) -> Tensor:
         batch = setting.augmented(batch, noise)
         out = setting.forward(net, batch)
         loss = setting.task_loss(out.output, batch.targets)
+        if not (method.trained_tnet or weights):
+            return loss
+        joint = setting.seen(teacher, batch)
         if method.trained_tnet:
-            seen = setting.seen(teacher, batch)
-            loss = loss + config.tnet_weight * hallucination_loss(student, out, seen, setting.config.tnet)
-        return loss + ramped(done, config.ramp) * distillation_loss(terms, weights, out, source, batch)
+            loss = loss + config.tnet_weight * hallucination_loss(student, out, joint, setting.config.tnet)
+        if weights:
+            lesson = material.source(batch, joint)
+            loss = loss + ramped(done, config.ramp) * distillation_loss(terms, weights, out, lesson, batch)
+        return loss
 
     both = nn.ModuleDict({"student": net, "terms": terms})
     report = fit(
@@ -121,13 +112,10 @@ def _train(
 
 
 def distillation_loss(
-    terms: nn.ModuleDict, weights: Mapping[str, float], out: Forward, source: Source, batch: Batch
+    terms: nn.ModuleDict, weights: Mapping[str, float], out: Forward, lesson: Lesson, batch: Batch
 ) -> Tensor:
     """The weighted sum of the terms; teachers give numbers, and no gradient reaches them."""
     total = 0.0 * out.z.sum()
-    if not weights:
-        return total
-    lesson = source(batch)
     seen = Seen(out, lesson.forward, batch.targets, batch.person)
     for name, weight in weights.items():
         total = total + weight * term_loss(terms[name], seen, lesson.block)

@@ -8,13 +8,14 @@ from torch import nn
 
 from models.nets.adapters import AlignedTeachers
 from models.nets.teacher import Teacher
+from training.loop import FitReport
 from training.run_folder import RunFolder
 from training.stages.crossfit import fold_of_person, train_cross_fitted, unseen
+from training.stages.material import Encoders
 from training.stages.methods import TeacherName
 from training.stages.multi import align_teachers, best_of_several
 from training.stages.setting import Setting
-from training.stages.sources import Source, cross_fitted, one_teacher, shuffled
-from training.stages.student import Encoders
+from training.stages.sources import Source, cross_fitted, joint_teacher, one_teacher, shuffled
 from training.stages.teacher import train_teacher
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -34,9 +35,9 @@ class TeacherFolder:
         """The teacher that a row's terms see."""
         setting = self.setting
         if which == "joint":
-            return one_teacher(setting, self.joint)
+            return joint_teacher
         if which == "shuffled":
-            return shuffled(setting, self.joint)
+            return shuffled
         if which == "untrained":
             return one_teacher(setting, setting.new_teacher(setting.config.modalities))
         if which == "cross-fitted":
@@ -53,12 +54,11 @@ class TeacherFolder:
         """A teacher that sees only `modalities`."""
         name = f"teacher-{'+'.join(modalities)}"
 
-        def make() -> Teacher:
-            teacher, report = train_teacher(self.setting, self.encoders, modalities, name=name)
-            self.folder.add_metrics(name, asdict(report))
-            return teacher
-
-        return self._kept(name, self.setting.new_teacher(modalities), make)
+        return self._kept(
+            name,
+            self.setting.new_teacher(modalities),
+            lambda: train_teacher(self.setting, self.encoders, modalities, name=name),
+        )
 
     def _crossed(self, modalities: tuple[str, ...]) -> list[Teacher]:
         """Teachers of `modalities` that were each trained without the people they teach."""
@@ -109,12 +109,12 @@ class TeacherFolder:
             name, empty, lambda: align_teachers(setting, joint, prevalent, privileged, windows, name=name)
         )
 
-    def _kept(self, name: str, empty: Net, make: Callable[[], Net]) -> Net:
+    def _kept(self, name: str, empty: Net, make: Callable[[], tuple[Net, FitReport]]) -> Net:
         """The net of checkpoint `name`, loaded into `empty`; made and kept first where it is not there."""
         weights = self.folder.load(name)
         if weights is None:
-            net = make()
-            self.folder.finish(name, net.state_dict(), self.folder.metrics().get(name, {}))
+            net, report = make()
+            self.folder.finish(name, net.state_dict(), asdict(report))
         else:
             net = empty
             net.load_state_dict(weights)

@@ -52,6 +52,13 @@ class Formula(nn.Module):
         return self.loss(seen)
 
 
+def less_the_mean(z: Tensor, person: Tensor, config: StudentConfig) -> Tensor:
+    """z (B, D) less the mean that the recipe takes off before the cosine: none, the batch's, or each person's."""
+    if config.centre == "none":
+        return z
+    return centred(z, person if config.centre == "person" else None)
+
+
 class StructuralOT(nn.Module):
     """PKDOT's term with the recipe's options: centring, the cost between different samples, a projection of z."""
 
@@ -63,13 +70,10 @@ class StructuralOT(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         c = self.config
-        student, teacher = self.projection(seen.student.z), seen.teacher.z
-        if c.centre != "none":
-            groups = seen.person if c.centre == "person" else None
-            student, teacher = centred(student, groups), centred(teacher, groups)
+        student = less_the_mean(self.projection(seen.student.z), seen.person, c)
         return structural_ot(
             student,
-            teacher,
+            less_the_mean(seen.teacher.z, seen.person, c),
             k=min(c.k, len(student)),
             anchors=c.anchors,
             blur=c.blur,

@@ -9,9 +9,9 @@ from models.nets.student import Student
 from models.nets.teacher import Forward
 from training.data import Batch
 from training.stage_config import StudentConfig
+from training.stages.material import Material
 from training.stages.methods import Method
 from training.stages.setting import Setting
-from training.stages.sources import Source
 from training.stages.terms import Seen, TermSpec, build_terms, gradient_at_z, term_loss
 
 TASK = "task"
@@ -21,7 +21,7 @@ def term_weights(
     setting: Setting,
     student: Student,
     terms: nn.ModuleDict,
-    source: Source,
+    material: Material,
     method: Method,
     config: StudentConfig,
     ratio: float,
@@ -33,11 +33,12 @@ def term_weights(
     if method.weighting == "paper":
         return dict.fromkeys(terms, config.ot_weight)
     batches = list(setting.some_batches())
-    norms = gradient_norms(setting, student, terms, source, batches)
+    norms = gradient_norms(setting, student, terms, material, batches)
     if method.weighting == "as the paper's":
         recipe = setting.config.student
         paper = build_terms(("OT",), TermSpec(recipe, setting.config.task, setting.config.network.dim), seed=0)
-        pull = recipe.ot_weight * gradient_norms(setting, student, paper, source, batches)["OT"]
+        paper.to(setting.device)
+        pull = recipe.ot_weight * gradient_norms(setting, student, paper, material, batches)["OT"]
     else:
         pull = ratio * norms[TASK]
     return {name: pull / norms[name] if norms[name] > 1e-9 * norms[TASK] else 0.0 for name in terms}
@@ -47,13 +48,14 @@ def gradient_norms(
     setting: Setting,
     student: Student,
     terms: nn.ModuleDict,
-    source: Source,
+    material: Material,
     batches: Iterable[Batch],
 ) -> dict[str, float]:
     """The size of the task's gradient at z and of each term's, summed over `batches`."""
     norms = dict.fromkeys((TASK, *terms), 0.0)
     for batch in batches:
-        own, lesson = setting.seen(student, batch), source(batch)
+        own = setting.seen(student, batch)
+        lesson = material.source(batch, setting.seen(material.teacher, batch))
         seen = Seen(own, lesson.forward, batch.targets, batch.person)
         norms[TASK] += gradient_at_z(own.z, partial(_task_at, setting=setting, student=student, batch=batch))
         for name, term in terms.items():

@@ -15,11 +15,12 @@ from training.losses.hallucination import expected_error_loss
 from training.stages.calibration import calibrate
 from training.stages.encoders import train_encoder
 from training.stages.evaluate import group_scores, predict_people
+from training.stages.material import Material
 from training.stages.methods import BASIC, METHODS, Method
 from training.stages.prepare import check_parts
 from training.stages.setting import Setting, run_over
-from training.stages.sources import one_teacher
-from training.stages.student import Material, distillation_loss, ramped, train_student
+from training.stages.sources import Lesson, joint_teacher
+from training.stages.student import distillation_loss, ramped, train_student
 from training.stages.teacher import train_teacher
 from training.stages.terms import TermSpec, build_terms
 from training.stages.tnet import hallucination_scores, train_tnets
@@ -39,8 +40,8 @@ def test_the_whole_line_learns_what_the_toy_people_show(toy_setting: MakeSetting
     encoders = {m: train_encoder(setting, m)[0] for m in setting.config.modalities}
     teacher, _ = train_teacher(setting, encoders, setting.config.modalities, name="teacher")
     hallucinating, report = train_tnets(setting, ("face",), encoders, teacher)
-    tnets, source = hallucinating.tnets.state_dict(), one_teacher(setting, teacher)
-    student = train_student(setting, ("face",), Material(encoders, tnets, teacher, source), METHODS["PKDOT"]).student
+    material = Material(encoders, hallucinating.tnets.state_dict(), teacher, joint_teacher)
+    student = train_student(setting, ("face",), material, METHODS["PKDOT"]).student
     assert isinstance(student, Student)
 
     scores = predict_people(setting, student, ("face",), setting.test).scores()
@@ -66,7 +67,7 @@ def test_no_gradient_reaches_the_teacher_and_one_reaches_every_part_of_the_stude
     terms = build_terms(("KD", "OT"), TermSpec(setting.config.student, "pain", setting.config.network.dim), seed=0)
 
     out = setting.forward(student, batch)
-    loss = distillation_loss(terms, {"KD": 0.5, "OT": 0.5}, out, one_teacher(setting, teacher), batch)
+    loss = distillation_loss(terms, {"KD": 0.5, "OT": 0.5}, out, Lesson(setting.seen(teacher, batch)), batch)
     (loss + expected_error_loss(out.log_variance["eda"], torch.ones(16))).backward()
 
     assert all(p.grad is None for p in teacher.parameters())
@@ -113,8 +114,7 @@ def _train_from_new(setting: Setting, method: Method) -> tuple[Student, Student]
     """A student that stage 3 trained, and the one that it began with, whose T-Nets nobody has trained."""
     new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
     encoders = {"face": new.encoders["face"].state_dict()}
-    source = one_teacher(setting, teacher)
-    material = Material(encoders, new.tnets.state_dict(), teacher, source)
+    material = Material(encoders, new.tnets.state_dict(), teacher, joint_teacher)
     trained = train_student(setting, ("face",), material, method).student
     assert isinstance(trained, Student)
     return trained, new
@@ -135,12 +135,12 @@ def test_with_frozen_encoders_only_a_trained_tnet_is_frozen_too(toy_setting: Mak
 def test_of_several_gradient_ratios_the_selection_people_choose(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
     new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
-    encoders, source = {"face": new.encoders["face"].state_dict()}, one_teacher(setting, teacher)
+    encoders = {"face": new.encoders["face"].state_dict()}
 
     def best(*ratios: float) -> tuple[float, float]:
         own = with_student(setting, gradient_ratios=ratios, epochs=2)
         method = Method(trained_tnet=False, terms=("KD",))
-        trained = train_student(own, ("face",), Material(encoders, {}, teacher, source), method)
+        trained = train_student(own, ("face",), Material(encoders, {}, teacher, joint_teacher), method)
         return min(trained.report.scores), trained.ratio
 
     apart = [best(ratio) for ratio in (0.1, 3.0)]

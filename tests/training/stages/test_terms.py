@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from models.nets.teacher import Forward
-from training.data import Batch
+from models.nets.teacher import Forward, Teacher
+from training.data import Batch, deal_batches
 from training.stages.bank import BankOT
 from training.stages.crossfit import fold_of_person, unseen
+from training.stages.material import Material
 from training.stages.methods import METHODS, ROWS, Method, changed
 from training.stages.multi import best_of_several
 from training.stages.setting import Setting
-from training.stages.sources import by_fold, cross_fitted, one_teacher, shuffled
+from training.stages.sources import Source, by_fold, cross_fitted, joint_teacher, one_teacher, shuffled
+from training.stages.student import train_student
 from training.stages.terms import TERMS, Seen, TermSpec, build_terms, term_loss
 from training.stages.weights import TASK, gradient_norms, term_weights
 
@@ -22,6 +25,11 @@ MakeSetting = Callable[[str], Setting]
 
 def spec_of(setting: Setting) -> TermSpec:
     return TermSpec(setting.config.student, setting.config.task, setting.config.network.dim)
+
+
+def material_of(teacher: Teacher, source: Source = joint_teacher) -> Material:
+    """A teacher and who speaks for it."""
+    return Material({}, {}, teacher, source)
 
 
 def said(z: torch.Tensor) -> Forward:
@@ -37,12 +45,12 @@ def test_every_method_names_terms_that_exist_and_every_term_has_a_row() -> None:
 def test_balanced_terms_pull_a_set_share_of_what_the_task_pulls(toy_setting: MakeSetting, task: str) -> None:
     setting = toy_setting(task)
     student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(setting.config.modalities).eval()
-    terms, source = build_terms(tuple(TERMS), spec_of(setting), seed=0), one_teacher(setting, teacher)
+    terms, material = build_terms(tuple(TERMS), spec_of(setting), seed=0), material_of(teacher)
     config = setting.config.student
 
-    weights = term_weights(setting, student, terms, source, Method(terms=tuple(TERMS)), config, ratio=0.3)
+    weights = term_weights(setting, student, terms, material, Method(terms=tuple(TERMS)), config, ratio=0.3)
 
-    norms = gradient_norms(setting, student, terms, source, list(setting.some_batches()))
+    norms = gradient_norms(setting, student, terms, material, list(setting.some_batches()))
     for name in TERMS:
         assert weights[name] * norms[name] == pytest.approx(0.3 * norms[TASK], rel=1e-4), name
 
@@ -50,16 +58,16 @@ def test_balanced_terms_pull_a_set_share_of_what_the_task_pulls(toy_setting: Mak
 def test_an_ablation_pulls_as_much_as_the_paper_does(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
     student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(setting.config.modalities).eval()
-    source, batches = one_teacher(setting, teacher), list(setting.some_batches())
+    material, batches = material_of(teacher), list(setting.some_batches())
     method = Method(terms=("OT",), weighting="as the paper's", change=changed(k=8, normalise=True))
     config = method.change(setting.config.student)
     ablated = build_terms(("OT",), spec_of(setting)._replace(config=config), seed=0)
     paper = build_terms(("OT",), spec_of(setting), seed=0)
 
-    weights = term_weights(setting, student, ablated, source, method, config, ratio=0.3)
+    weights = term_weights(setting, student, ablated, material, method, config, ratio=0.3)
 
-    pull = setting.config.student.ot_weight * gradient_norms(setting, student, paper, source, batches)["OT"]
-    assert weights["OT"] * gradient_norms(setting, student, ablated, source, batches)["OT"] == pytest.approx(pull)
+    pull = setting.config.student.ot_weight * gradient_norms(setting, student, paper, material, batches)["OT"]
+    assert weights["OT"] * gradient_norms(setting, student, ablated, material, batches)["OT"] == pytest.approx(pull)
 
 
 def test_a_term_without_a_gradient_gets_no_weight(toy_setting: MakeSetting) -> None:
@@ -67,9 +75,8 @@ def test_a_term_without_a_gradient_gets_no_weight(toy_setting: MakeSetting) -> N
     student = setting.new_student(("face",)).eval()
     terms = build_terms(("features",), spec_of(setting), seed=0)
 
-    weights = term_weights(
-        setting, student, terms, one_teacher(setting, student), METHODS["features"], setting.config.student, 0.3
-    )
+    itself = material_of(setting.new_teacher(setting.config.modalities), one_teacher(setting, student))
+    weights = term_weights(setting, student, terms, itself, METHODS["features"], setting.config.student, 0.3)
 
     assert weights == {"features": 0.0}
 
@@ -94,7 +101,8 @@ def test_a_shuffled_teacher_says_the_same_of_others(toy_setting: MakeSetting) ->
     setting = toy_setting("pain")
     teacher, batch = setting.new_teacher(("face", "eda")).eval(), next(iter(setting.some_batches()))
 
-    seen, mixed = (source(setting, teacher)(batch).forward for source in (one_teacher, shuffled))
+    joint = setting.seen(teacher, batch)
+    seen, mixed = (source(batch, joint).forward for source in (joint_teacher, shuffled))
 
     assert not torch.equal(seen.z, mixed.z)
     assert torch.equal(seen.z.sum(1).sort().values, mixed.z.sum(1).sort().values)
@@ -108,7 +116,7 @@ def test_a_cross_fitted_teacher_never_saw_whom_it_teaches(toy_setting: MakeSetti
         torch.nn.init.zeros_(parameter)
     batch = next(iter(setting.some_batches()))
 
-    lesson = cross_fitted(setting, teachers, fold)(batch)
+    lesson = cross_fitted(setting, teachers, fold)(batch, setting.seen(teachers[0], batch))
 
     assert lesson.block is not None
     assert torch.equal(lesson.block, fold[batch.person])
@@ -164,9 +172,10 @@ def test_of_mt_pkdots_teachers_the_one_with_the_lowest_unseen_loss_teaches(toy_s
     # fitted to these very clips, the joint one looks best; to whoever has not seen them, the privileged one is
     source = best_of_several(setting, Three("joint", 5.0), [Three("privileged", 0.0)], fold)  # type: ignore[arg-type, list-item]
 
-    assert source(batch).forward.z.unique().tolist() == [7.0]
+    joint = said(torch.zeros(len(batch.targets), 2))
+    assert source(batch, joint).forward.z.unique().tolist() == [7.0]
     unlabelled = Batch(batch.tensors, torch.full_like(batch.targets, -1), batch.person)
-    assert source(unlabelled).forward.z.unique().tolist() == [5.0]
+    assert source(unlabelled, joint).forward.z.unique().tolist() == [5.0]
 
 
 def test_a_bank_holds_the_mean_of_each_class_and_person(toy_setting: MakeSetting) -> None:
@@ -202,8 +211,30 @@ def test_no_row_looks_at_labels_it_does_not_have(toy_setting: MakeSetting) -> No
     setting = toy_setting("classification")
     blind = replace(setting, train=setting.train.with_labels_of(torch.zeros(len(setting.train), dtype=torch.bool)))
     student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(setting.config.modalities).eval()
-    terms, source = build_terms(tuple(TERMS), spec_of(setting), seed=0), one_teacher(setting, teacher)
+    terms = build_terms(tuple(TERMS), spec_of(setting), seed=0)
 
-    norms = gradient_norms(setting, student, terms, source, list(blind.some_batches()))
+    norms = gradient_norms(setting, student, terms, material_of(teacher), list(blind.some_batches()))
 
     assert {name for name, norm in norms.items() if norm == 0.0} == {TASK, "OT to labels"}
+
+
+def test_the_joint_teacher_is_asked_once_a_step(toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = with_one_epoch(toy_setting("pain"))
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(setting.config.modalities)
+    asked, seen = [], Setting.seen
+
+    def watch(self: Setting, net: torch.nn.Module, batch: Batch) -> Forward:
+        asked.append(net)
+        return seen(self, net, batch)
+
+    monkeypatch.setattr(Setting, "seen", watch)
+    material = Material({"face": new.encoders["face"].state_dict()}, new.tnets.state_dict(), teacher, joint_teacher)
+    train_student(setting, ("face",), material, METHODS["PKDOT"])
+
+    steps = len(list(deal_batches(setting.pairs, setting.config.student.batch, np.random.default_rng(0))))
+    assert asked == [teacher] * steps
+
+
+def with_one_epoch(setting: Setting) -> Setting:
+    student = setting.config.student.model_copy(update={"epochs": 1})
+    return replace(setting, config=setting.config.model_copy(update={"student": student}))

@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 
 TRAINING = ("demo", "corpus", "train", "evaluate", "export", "compare")
-SERVING = ("serve", "bundle")
+SERVING = ("serve", "bundle", "keys")
 
 
 def main() -> None:

@@ -96,7 +96,8 @@ def read(decoder: Decoder, path: Path) -> None:
         times_s = [float(t) for t in np.arange(0.0, facts.duration_s, 1 / FRAMES_A_SECOND)]
         for _ in decoder.frames_at(file, times_s, LIMITS):
             pass
-        decoder.read_sound(file, RATE_HZ, LIMITS)
+        for _ in decoder.sound_pieces(file, RATE_HZ, LIMITS):
+            pass
 
 
 def seconds(work: Callable[[], object]) -> float:

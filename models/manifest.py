@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from models.spec import InputSpec, Modality, Spec, Task
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")
@@ -28,8 +28,11 @@ class Coverage(Spec):
     people: Annotated[int, Field(ge=1)]
 
 
+CalibrationKind = Literal["conformal", "heuristic", "none"]
+
+
 class Calibration(Spec):
-    """Conformal quantiles of one graph for a new person, fitted on people whom nothing else has seen."""
+    """Conformal quantiles of one graph for a new person, from people whom nothing else has seen, or a heuristic."""
 
     confidence_level: Annotated[float, Field(gt=0, lt=1)] = 0.9
     quantiles: dict[str, float | None]
@@ -37,11 +40,29 @@ class Calibration(Spec):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Logits are divided by it before they become probabilities; fitted on the selection people."""
     people: Annotated[int, Field(ge=0)]
+    """Whose scores the quantiles are of."""
     windows: Annotated[int, Field(ge=0)]
+    heuristic: bool = False
+    """Whether the quantiles are pooled out-of-fold ones, which promise nothing for a new person."""
     reason: str | None = None
     """Why a quantile is None, or only a heuristic, in a sentence for the card."""
     coverage: dict[str, Coverage] = Field(default_factory=dict)
     """By output; empty where it was not measured."""
+
+    @property
+    def kind(self) -> CalibrationKind:
+        """What sets and intervals are worth; `none` where no output has any."""
+        if all(quantile is None for quantile in self.quantiles.values()):
+            return "none"
+        return "heuristic" if self.heuristic else "conformal"
+
+
+class Moments(Spec):
+    """What a number was like over many windows."""
+
+    mean: Annotated[float, Field(allow_inf_nan=False)]
+    std: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    windows: Annotated[int, Field(ge=2)]
 
 
 class GraphSpec(Spec):
@@ -58,6 +79,9 @@ class GraphSpec(Spec):
     uncertainty: dict[Modality, str] = Field(default_factory=dict)
     """Hallucinated modality to graph output (batch,): the logarithm of the squared error that the T-Net expects of
     itself, in units of the training variance; 0 is a guess no better than the mean."""
+    uncertainty_reference: dict[Modality, Moments] = Field(default_factory=dict)
+    """That output's moments over windows of the selection people: the training corpus, seen by no weight. From them a
+    service tells how unusual what it is asked is. A modality is left out where the output does not vary."""
     golden: RelativePath
     """npz: one array per modality, and `output`, as torch computed it before export."""
     golden_tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
@@ -130,6 +154,8 @@ class Manifest(Spec):
                 raise ValueError(f"graph {graph.file}: calibration must name exactly {sorted(outputs)}")
             if not set(graph.uncertainty) <= set(graph.hallucinated):
                 raise ValueError(f"graph {graph.file}: uncertainty of what it does not hallucinate")
+            if not set(graph.uncertainty_reference) <= set(graph.uncertainty):
+                raise ValueError(f"graph {graph.file}: reference for an uncertainty that it does not put out")
         named = {name for graph in self.graphs for name in (graph.file, graph.golden)}
         named |= set(self.face.model_dump().values()) if self.face else set()
         if missing := sorted(named - set(self.files)):

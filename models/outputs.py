@@ -1,6 +1,6 @@
 """From a graph's output to an answer: probabilities, conformal sets and intervals. Numpy, applied by both sides.
 
-Axes: N windows, K levels or classes, C outputs.
+Axes: N windows, K levels or classes.
 """
 
 from collections.abc import Callable
@@ -30,16 +30,8 @@ class PainAnswer(NamedTuple):
     conformal_set: list[str] | None
 
 
-class ClassAnswer(NamedTuple):
-    """One window's class: the likeliest, all probabilities, and the conformal set in the order of the classes."""
-
-    label: str
-    probabilities: dict[str, float]
-    conformal_set: list[str] | None
-
-
 class ValueAnswer(NamedTuple):
-    """One window's value of one output with its conformal interval; both in [-1, 1] for valence and arousal."""
+    """One window's valence or arousal with its conformal interval, both in [-1, 1]."""
 
     value: float
     interval: Range | None
@@ -118,21 +110,12 @@ def answer_pain(
     quantile = calibration.quantiles["pain"]
 
     def answer(row: Floats) -> PainAnswer:
-        probabilities = corn_probabilities(row[None], calibration.temperature)
-        level, named, chosen = _labels(probabilities, levels, quantile)
-        return PainAnswer(level, float(probabilities[0] @ np.arange(len(levels))), named, chosen)
-
-    return _where_finite(logits, answer)
-
-
-def answer_classification(
-    logits: NDArray[np.generic], classes: tuple[str, ...], calibration: Calibration
-) -> list[ClassAnswer | None]:
-    """One answer per row of `logits` (N, K); None where the output is not finite."""
-    quantile = calibration.quantiles["class"]
-
-    def answer(row: Floats) -> ClassAnswer:
-        return ClassAnswer(*_labels(softmax_probabilities(row[None], calibration.temperature), classes, quantile))
+        probabilities = corn_probabilities(row[None], calibration.temperature)  # (1, K)
+        level, expected = levels[int(probabilities[0].argmax())], float(probabilities[0] @ np.arange(len(levels)))
+        chosen = None
+        if quantile is not None:
+            chosen = [levels[i] for i in np.flatnonzero(conformal_sets(probabilities, quantile)[0])]
+        return PainAnswer(level, expected, dict(zip(levels, map(float, probabilities[0]), strict=True)), chosen)
 
     return _where_finite(logits, answer)
 
@@ -144,18 +127,7 @@ def answer_affect(
     valence, arousal = calibration.quantiles["valence"], calibration.quantiles["arousal"]
 
     def answer(row: Floats) -> tuple[ValueAnswer, ValueAnswer]:
-        return _value(row[0], valence, AFFECT_RANGE), _value(row[1], arousal, AFFECT_RANGE)
-
-    return _where_finite(values, answer)
-
-
-def answer_regression(
-    values: NDArray[np.generic], names: tuple[str, ...], calibration: Calibration
-) -> list[dict[str, ValueAnswer] | None]:
-    """Each output's answer by name per row of `values` (N, C), of any range; None where the output is not finite."""
-
-    def answer(row: Floats) -> dict[str, ValueAnswer]:
-        return {n: _value(x, calibration.quantiles[n], ANY_RANGE) for n, x in zip(names, row, strict=True)}
+        return _affect(row[0], valence), _affect(row[1], arousal)
 
     return _where_finite(values, answer)
 
@@ -164,20 +136,9 @@ def _where_finite(output: NDArray[np.generic], answer: Callable[[Floats], Answer
     return [answer(row) if np.isfinite(row).all() else None for row in np.asarray(output, np.float64)]
 
 
-def _labels(
-    probabilities: Floats, labels: tuple[str, ...], quantile: float | None
-) -> tuple[str, dict[str, float], list[str] | None]:
-    """The likeliest label, all probabilities by name, and the conformal set, of one window (1, K)."""
-    named = dict(zip(labels, (float(p) for p in probabilities[0]), strict=True))
-    chosen = None
-    if quantile is not None:
-        chosen = [labels[i] for i in np.flatnonzero(conformal_sets(probabilities, quantile)[0])]
-    return labels[int(probabilities[0].argmax())], named, chosen
-
-
-def _value(value: float, quantile: float | None, limits: Range) -> ValueAnswer:
-    cut = float(np.clip(value, *limits))
+def _affect(value: float, quantile: float | None) -> ValueAnswer:
+    cut = float(np.clip(value, *AFFECT_RANGE))
     if quantile is None:
         return ValueAnswer(cut, None)
-    low, high = conformal_intervals(np.array([value]), quantile, limits)[0]
+    low, high = conformal_intervals(np.array([value]), quantile, AFFECT_RANGE)[0]
     return ValueAnswer(cut, (float(low), float(high)))

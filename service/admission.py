@@ -1,37 +1,59 @@
-"""Who may come in: places and spool bytes are taken at the headers, before a byte of the body is read."""
+"""Who may come in: a place, spool bytes and the work to come are weighed at the headers, before the body is read."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from service.errors import Overloaded
+from service.work_rate import WorkRate
 
-MAX_RETRY_AFTER_S = 60
-SMOOTHING = 0.1
+MAX_RETRY_AFTER_S: Final = 60
+SMOOTHING: Final = 0.1
 """Weight of the newest request in the mean time that a request takes."""
+STEP_BYTES: Final = 1 << 20
+"""Bytes that are taken at a time for a body that does not say how long it is."""
+LATE: Final = 1.5
+"""A whole upload is refused only where the queue is so many times longer than one may be at the headers."""
+WORK_STAGES: Final = ("decode", "face", "inference")
 
 
 class Place:
     """One request's share of the limits; given back as a whole."""
 
-    def __init__(self, admission: "Admission") -> None:
+    def __init__(self, admission: "Admission", kind: str, step_bytes: int) -> None:
         self.admission = admission
+        self.kind = kind
+        self.step_bytes = step_bytes
+        self.covered_bytes = 0
         self.spool_bytes = 0
+        self.coming_s = 0.0
+        """Predicted work of what is not in the queue yet."""
 
     def cover(self, total_bytes: int) -> None:
         """Take the spool bytes that `total_bytes` still needs; Overloaded where all uploads together have too many."""
-        more = total_bytes - self.spool_bytes
-        if more > 0:
-            self.admission.take_bytes(more)
-            self.spool_bytes = total_bytes
+        self.covered_bytes = max(self.covered_bytes, total_bytes)
+        if total_bytes > self.spool_bytes:
+            self.spool_bytes += self.admission.take_bytes(total_bytes - self.spool_bytes, self.step_bytes)
+            self.coming_s = self.admission.work_rate.predict(self.kind, self.covered_bytes)
+
+    def arrived(self) -> None:
+        """The body is complete, and its work is about to be queued; Overloaded where the queue has grown unforeseen."""
+        self.coming_s = 0.0
+        self.admission.weigh(self.admission.queued_s(), LATE * self.admission.max_queue_s)
+
+    def answered(self, seconds: Mapping[str, float]) -> None:
+        """Learn from the seconds that the request's stages took."""
+        work_s = sum(seconds.get(stage, 0.0) for stage in WORK_STAGES)
+        self.admission.work_rate.learn(self.kind, self.covered_bytes, work_s)
 
 
 class Admission:
-    """Bounds on requests at work, on their uploads' bytes, and on the seconds of work that wait for the device.
+    """Bounds on requests at work, on their uploads' bytes, and on the seconds of work that wait or are on their way.
 
-    `queued_s()` tells these seconds. `jitter()` lies in [0, 1): those who are refused together shall not come back
-    together.
+    `queued_s()` tells the seconds that wait, `worked_s()` those that were worked since the start. `jitter()` lies in
+    [0, 1): those who are refused together shall not come back together.
     """
 
     def __init__(
@@ -41,6 +63,7 @@ class Admission:
         max_spool_bytes: int,
         max_queue_s: float,
         queued_s: Callable[[], float],
+        worked_s: Callable[[], float],
         jitter: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -50,37 +73,62 @@ class Admission:
         self.queued_s = queued_s
         self.jitter = jitter
         self.clock = clock
-        self.at_work = 0
+        self.work_rate = WorkRate(worked_s)
+        self.places: set[Place] = set()
         self.spool_bytes = 0
         self.mean_request_s = 1.0
 
+    @property
+    def at_work(self) -> int:
+        """Requests that have a place."""
+        return len(self.places)
+
+    @property
+    def coming_s(self) -> float:
+        """Predicted seconds of work in the uploads that are on their way."""
+        return sum(place.coming_s for place in self.places)
+
     @contextmanager
-    def place(self, declared_bytes: int) -> Iterator[Place]:
-        """A place for a request whose body is said to have `declared_bytes` (0: it does not say). Raises Overloaded."""
-        wait_s = self.queued_s()
+    def place(self, kind: str, declared_bytes: int | None) -> Iterator[Place]:
+        """A place for a request whose body has `declared_bytes` (None: it does not say). Raises Overloaded.
+
+        `kind` tells whose work is alike; there are few.
+        """
         if self.at_work >= self.max_requests:
-            raise self.overloaded(f"{self.at_work} requests are at work, as many as are allowed")
-        if wait_s > self.max_queue_s:
-            raise self.overloaded(f"the queue is {wait_s:.1f} s long, more than {self.max_queue_s:g} s", wait_s)
-        place = Place(self)
-        self.at_work += 1
-        begin = self.clock()
+            why = f"{self.at_work} requests are at work, as many as are allowed"
+            raise self.overloaded(why, self.mean_request_s / self.at_work)
+        self.weigh(self.queued_s() + self.coming_s, self.max_queue_s)
+        place = Place(self, kind, STEP_BYTES if declared_bytes is None else 1)
+        place.cover(1 if declared_bytes is None else declared_bytes)
+        self.places.add(place)
+        begin_s = self.clock()
         try:
-            place.cover(declared_bytes)
             yield place
-            self.mean_request_s += SMOOTHING * (self.clock() - begin - self.mean_request_s)
         finally:
-            self.at_work -= 1
+            self.places.remove(place)
             self.spool_bytes -= place.spool_bytes
+            self.mean_request_s += SMOOTHING * (self.clock() - begin_s - self.mean_request_s)
 
-    def take_bytes(self, more: int) -> None:
-        if self.spool_bytes + more > self.max_spool_bytes:
-            raise self.overloaded(f"the uploads at work hold {self.spool_bytes} of {self.max_spool_bytes} bytes")
-        self.spool_bytes += more
+    def take_bytes(self, needed: int, step: int) -> int:
+        """Take as many bytes as are needed, rounded up to steps where there are so many; tells how many."""
+        free = self.max_spool_bytes - self.spool_bytes
+        if needed > free:
+            why = f"the uploads at work hold {self.spool_bytes} of {self.max_spool_bytes} bytes"
+            raise self.overloaded(why, self.mean_request_s * (needed - free) / max(1, self.spool_bytes))
+        taken = min(free, math.ceil(needed / step) * step)
+        self.spool_bytes += taken
+        return taken
 
-    def overloaded(self, why: str, wait_s: float = 0.0) -> Overloaded:
-        """By Little's law a place is freed every `mean_request_s / at_work` seconds."""
-        drain_s = self.mean_request_s / max(1, self.at_work)
-        expected_s = max(wait_s - self.max_queue_s, drain_s) * (1.0 + self.jitter())
-        retry_after_s = min(MAX_RETRY_AFTER_S, max(1, math.ceil(expected_s)))
+    def weigh(self, wait_s: float, limit_s: float) -> None:
+        if wait_s > limit_s:
+            why = f"the work ahead takes {wait_s:.1f} s, more than {limit_s:g} s"
+            raise self.overloaded(why, wait_s - self.max_queue_s)
+
+    def overloaded(self, why: str, drained_in_s: float) -> Overloaded:
+        """The refusal of one who could come in `drained_in_s`.
+
+        By Little's law the places at work, and the bytes that they hold, are given back at a rate of as many in each
+        `mean_request_s`.
+        """
+        retry_after_s = min(MAX_RETRY_AFTER_S, max(1, math.ceil(drained_in_s * (1.0 + self.jitter()))))
         return Overloaded(f"{why}; try again in {retry_after_s} s", retry_after_s)

@@ -1,57 +1,21 @@
-"""What the graphs put out becomes an answer. Pure functions; only windows that were really computed have values."""
+"""What the graphs put out becomes an answer, window by window. Only windows that were really computed have values."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
 from models import outputs
 from models.inputs.face import FaceObservation
-from models.inputs.prepare import FaceInWindow, Prepared
+from models.inputs.media import MediaInfo
+from models.inputs.prepare import FaceInWindow, Preparation
 from models.manifest import Manifest
-from models.outputs import PainAnswer, ValueAnswer
-from models.spec import FACE, VOICE
+from models.outputs import PainAnswer
+from models.spec import FACE
 from service import schemas
 from service.context import STAGES, RequestContext
 from service.pipeline import Computed, Question
+from service.tally import TIME_DIGITS, Answered, Tally, WindowAnswer, ordered
 
-TIME_DIGITS: Final = 6
-BLURRED: Final = 0.65
-TURNED_DEG: Final = 45.0
-MODALITY_ORDER: Final = (FACE, VOICE, "eda", "ecg", "emg", "text")
-
-WindowAnswer = PainAnswer | tuple[ValueAnswer, ValueAnswer]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A computed window with its calibrated answer; None where there is none, and then with the reason."""
-
-    computed: Computed
-    answer: WindowAnswer | None
-    reason: str | None
-
-    @property
-    def face(self) -> FaceInWindow | None:
-        """The face that was answered from: one below the asked-for coverage is none."""
-        return self.computed.window.face if FACE in self.computed.window.observed else None
-
-    def values(self) -> dict[str, float]:
-        """The answer's numbers by output; empty where there is none."""
-        match self.answer:
-            case None:
-                return {}
-            case PainAnswer(expected=expected):
-                return {"pain": expected}
-            case valence, arousal:
-                return {"valence": valence.value, "arousal": arousal.value}
-
-
-def calibrate(question: Question, computed: Sequence[Computed]) -> list[Answered]:
-    """Apply each graph's own calibration to the outputs of its windows."""
-    manifest = question.bundle.bundle.manifest
-    return [answer_window(manifest, one) for one in computed]
+WindowReply = schemas.PainWindow | schemas.AffectWindow
 
 
 def answer_window(manifest: Manifest, computed: Computed) -> Answered:
@@ -68,41 +32,45 @@ def answer_window(manifest: Manifest, computed: Computed) -> Answered:
 
 
 def build_reply(
-    question: Question, prepared: Prepared, answered: Sequence[Answered], context: RequestContext, total_s: float
+    question: Question,
+    preparation: Preparation,
+    tally: Tally,
+    windows: Sequence[WindowReply],
+    context: RequestContext,
+    total_s: float,
 ) -> schemas.PainAnswerReply | schemas.AffectAnswerReply:
     """The whole answer."""
     manifest = question.bundle.bundle.manifest
-    head: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "api_version": schemas.API_VERSION,
         "task": question.task,
         "request_id": context.request_id,
-        "bundle": schemas.BundleReply(
-            name=manifest.name, version=question.bundle.bundle.version, trained_on=manifest.provenance.trained_on
-        ),
-        "warnings": [*bundle_warnings(manifest), *recording_warnings(question, prepared, answered)],
-        "modalities": modalities(answered),
-        "confidence_level": confidence_level(manifest, answered),
-        "media": media_reply(prepared),
-        "faces": faces(answered),
+        "bundle": bundle_reply(question),
+        "warnings": warnings(question, preparation, tally),
+        "modalities": tally.modalities(),
+        "confidence_level": tally.confidence_level(),
+        "media": media_reply(preparation.media),
+        "faces": tally.face_replies(),
+        "windows": windows,
+        "summary": tally.summary(),
         "timing_ms": timing(context, total_s),
     }
-    looked = prepared.media.has_video and manifest.inputs.face is not None
-    counts = {"windows": len(answered), "answered": sum(one.answer is not None for one in answered)}
     if question.task == "pain":
-        expected = spread(answered, "pain")
-        summary = schemas.PainSummary(**counts, pain=schemas.ExpectedSpread(expected=expected) if expected else None)
-        return schemas.PainAnswerReply(
-            **head,
-            levels=list(manifest.levels),
-            windows=[pain_window(one, looked, question.frame_detail) for one in answered],
-            summary=summary,
-        )
-    return schemas.AffectAnswerReply(
-        **head,
-        windows=[affect_window(one, looked, question.frame_detail) for one in answered],
-        summary=schemas.AffectSummary(
-            **counts, valence=spread(answered, "valence"), arousal=spread(answered, "arousal")
-        ),
+        return schemas.PainAnswerReply(**answer, levels=list(manifest.levels))
+    return schemas.AffectAnswerReply(**answer)
+
+
+def window_reply(question: Question, media: MediaInfo, answered: Answered) -> WindowReply:
+    """One window as it is sent; nothing of what was computed from is kept."""
+    looked = media.has_video and question.bundle.bundle.manifest.inputs.face is not None
+    reply = pain_window if question.task == "pain" else affect_window
+    return reply(answered, looked, question.frame_detail)
+
+
+def bundle_reply(question: Question) -> schemas.BundleReply:
+    bundle = question.bundle.bundle
+    return schemas.BundleReply(
+        name=bundle.manifest.name, version=bundle.version, trained_on=bundle.manifest.provenance.trained_on
     )
 
 
@@ -158,43 +126,7 @@ def frame(seen: FaceObservation) -> schemas.FrameReply:
     return schemas.FrameReply(time_s=round(seen.time_s, TIME_DIGITS), box=seen.box, score=seen.score)
 
 
-def ordered(names: Iterable[str]) -> list[str]:
-    """The usual modalities in their usual order, then others by name."""
-    return sorted(names, key=lambda name: ((*MODALITY_ORDER, name).index(name), name))
-
-
-def modalities(answered: Sequence[Answered]) -> schemas.Modalities:
-    """What was so in at least one answered window."""
-    graphs = [one.computed.graph for one in answered if one.answer is not None and one.computed.graph is not None]
-    return schemas.Modalities(
-        observed=ordered({name for graph in graphs for name in graph.available}),
-        hallucinated=ordered({name for graph in graphs for name in graph.hallucinated}),
-    )
-
-
-def faces(answered: Sequence[Answered]) -> list[schemas.FaceReply]:
-    """Each track: from when to when it was seen, in how many windows, and how many of these were answered from it."""
-    tracks: dict[int, list[Answered]] = {}
-    for one in answered:
-        if one.computed.window.face is not None:
-            tracks.setdefault(one.computed.window.face.face_id, []).append(one)
-    replies = []
-    for face_id, windows in sorted(tracks.items()):
-        seen_s = [seen.time_s for one in windows if (face := one.computed.window.face) for seen in face.observations]
-        replies.append(
-            schemas.FaceReply(
-                face_id=face_id,
-                first_s=round(min(seen_s), TIME_DIGITS),
-                last_s=round(max(seen_s), TIME_DIGITS),
-                windows=len(windows),
-                answered=sum(one.answer is not None and one.face is not None for one in windows),
-            )
-        )
-    return replies
-
-
-def media_reply(prepared: Prepared) -> schemas.MediaReply:
-    media = prepared.media
+def media_reply(media: MediaInfo) -> schemas.MediaReply:
     return schemas.MediaReply(
         duration_s=round(media.duration_s, TIME_DIGITS),
         fps=media.fps,
@@ -202,19 +134,6 @@ def media_reply(prepared: Prepared) -> schemas.MediaReply:
         height=media.height,
         has_audio=media.has_audio,
     )
-
-
-def confidence_level(manifest: Manifest, answered: Sequence[Answered]) -> float:
-    """Of the graphs that answered; the lowest, should they differ."""
-    used = [one.computed.graph for one in answered if one.computed.graph is not None] or manifest.graphs
-    return min(graph.calibration.confidence_level for graph in used)
-
-
-def spread(answered: Sequence[Answered], output: str) -> schemas.Spread | None:
-    array = np.array([values[output] for one in answered if (values := one.values())])
-    if not array.size:
-        return None
-    return schemas.Spread(mean=float(array.mean()), min=float(array.min()), max=float(array.max()))
 
 
 def timing(context: RequestContext, total_s: float) -> schemas.Timing:
@@ -232,15 +151,13 @@ def bundle_warnings(manifest: Manifest) -> list[str]:
     ]
 
 
-def recording_warnings(question: Question, prepared: Prepared, answered: Sequence[Answered]) -> list[str]:
-    """What must be said of this recording."""
-    warnings = []
-    if question.task == "valence-arousal" and prepared.silent_track:
-        warnings.append("silent-track: the sound track is silent and was not used")
-    shown = [one.face.shown for one in answered if one.answer is not None and one.face is not None]
-    poor = [seen for seen in shown if seen.blur > BLURRED or abs(seen.yaw_deg) > TURNED_DEG]
-    if shown and 2 * len(poor) > len(shown):
-        warnings.append(
-            f"low-quality: in {len(poor)} of {len(shown)} answered windows the face is blurred, small or turned away"
+def warnings(question: Question, preparation: Preparation, tally: Tally) -> list[str]:
+    """What must be said of this bundle, and of this recording."""
+    said = bundle_warnings(question.bundle.bundle.manifest)
+    if question.task == "valence-arousal" and preparation.silent_track:
+        said.append("silent-track: the sound track is silent and was not used")
+    if tally.shown and 2 * tally.poor > tally.shown:
+        said.append(
+            f"low-quality: in {tally.poor} of {tally.shown} answered windows the face is blurred, small or turned away"
         )
-    return warnings
+    return said

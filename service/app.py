@@ -3,33 +3,56 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
+from service.access.access import Access
+from service.access.headers import SecurityHeaders
+from service.access.hosts import ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADERS
+from service.access.middleware import AccessMiddleware
+from service.admin import admin_token, build_admin_router
+from service.context import Finished
+from service.docs_page import build_docs_page
 from service.errors import MalformedRequest, MethodNotAllowed, NotFound, ServiceError, error_response
 from service.lifecycle import Lifecycle
+from service.logs import log_request
 from service.middleware import RequestMiddleware
 from service.offload import ended
 from service.oip.infer import TensorInference
 from service.oip.routes import build_oip_routes
+from service.openapi import add_security
 from service.predict import Predictor
 from service.routes import build_router
 from service.schemas import Problem
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.telemetry import Telemetry
 from service.version import VERSION
 
+if TYPE_CHECKING:
+    from service.tracing import Tracing
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own would send the messages of exceptions, which may quote what a caller sent."""
 DESCRIPTION = "Pain, valence and arousal from the modalities that are really there."
 
 
 def create_app(settings: Settings) -> FastAPI:
     """An app that loads its bundles when it starts. `app.state.lifecycle` tells when it is ready, or why it is not."""
     telemetry = Telemetry(latency_objective_s=settings.latency_objective_s)
+    access = Access(settings)
     lifecycle = Lifecycle(settings, telemetry)
+    tracing = open_tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
+
+    def report(finished: Finished) -> None:
+        if tracing is not None:
+            tracing.record(finished)  # first, since it gives a trace its id
+        log_request(finished)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -39,23 +62,53 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             running.cancel()
             await ended(running)
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     app = FastAPIOffline(  # FastAPI's own /docs is blank where the browser cannot reach a public CDN, as in a ward
         title="pkdot",
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
         exception_handlers={ServiceError: answer_error, HTTPException: answer_http_error},
     )
-    app.state.lifecycle = lifecycle
-    app.add_middleware(RequestMiddleware, telemetry=telemetry, closing=lambda: lifecycle.draining)
+    app.state.lifecycle, app.state.access = lifecycle, access
+    app.add_middleware(AccessMiddleware, access=access, telemetry=telemetry)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=ALLOWED_METHODS,
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+        )
+    app.add_middleware(RequestMiddleware, telemetry=telemetry, closing=lambda: lifecycle.draining, report=report)
+    app.add_middleware(SecurityHeaders, over_tls=access.tls is not None)
     predictor = Predictor(settings, lifecycle, telemetry)
     app.include_router(build_router(lifecycle, telemetry, predictor))
+    token = admin_token(settings)
+    if token is not None:
+        app.include_router(build_admin_router(lifecycle, access, token))
+    app.router.routes.append(build_docs_page(app))
     app.router.routes[:0] = build_oip_routes(lifecycle, TensorInference(settings, lifecycle, telemetry, predictor))
-    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # FastAPI's own way to change the document
+    app.openapi = lambda: openapi(app, keys=access.keys is not None)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app
+
+
+def open_tracing(endpoint: str) -> "Tracing":
+    """Spans go to the collector at `endpoint` from now on; SettingsError where the packages for it are missing."""
+    try:
+        from service.tracing import Tracing
+    except ImportError as error:
+        raise SettingsError(
+            f"PKDOT_OTLP_ENDPOINT is set, but {error.name or 'OpenTelemetry'} is not installed; "
+            "install pkdot's extra `otel`, or unset it"
+        ) from error
+    return Tracing(endpoint)
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
@@ -78,11 +131,12 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     return await answer_error(request, MalformedRequest(str(error.detail)))
 
 
-def openapi(app: FastAPI) -> dict[str, Any]:
-    """/openapi.json: FastAPI's document, and the schema of problems."""
+def openapi(app: FastAPI, *, keys: bool) -> dict[str, Any]:
+    """/openapi.json: FastAPI's document, the schema of problems, and what needs a key or token."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"] |= schema.pop("$defs", {}) | {"Problem": schema}
+        add_security(document, keys=keys)
         app.openapi_schema = document
     return app.openapi_schema

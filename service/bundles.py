@@ -2,8 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, Bundle, BundleError
@@ -15,8 +20,11 @@ from models.inputs.face_nets import (
     load_face_nets,
 )
 from models.manifest import FaceNetFiles, GraphSpec
-from service.runtime import GraphError, GraphRunner, Providers
+from service.candidates import Candidates, falls_to, misfit
+from service.runtime import Arrays, GraphError, GraphRunner, Providers
 from service.threads import ThreadPlan
+
+Runners = dict[frozenset[str], GraphRunner]
 
 FACE_NET_THREADS = 1
 """Recordings are prepared side by side, a core each."""
@@ -34,6 +42,8 @@ class LoadedBundle:
     runners: dict[frozenset[str], GraphRunner]
     """By the modalities that a graph takes."""
     face_nets: FaceNets | None
+    golden: dict[frozenset[str], Arrays]
+    """By the modalities that a graph takes: one window that it was proven with. The files may be replaced meanwhile."""
 
     @property
     def name(self) -> str:
@@ -44,6 +54,11 @@ class LoadedBundle:
     def task(self) -> str:
         """`pain` or `valence-arousal`."""
         return self.bundle.manifest.task
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Name and version: equal ones answer alike."""
+        return self.bundle.manifest.name, self.bundle.version
 
     def runner_for(self, available: frozenset[str]) -> tuple[GraphSpec, GraphRunner] | None:
         """The graph that uses most of what is available, and its runner; None if none can be fed."""
@@ -56,6 +71,28 @@ class BundleShelf:
     """All loaded bundles, in the order of their folders' names."""
 
     bundles: tuple[LoadedBundle, ...]
+    canaries: tuple[LoadedBundle, ...] = ()
+    """Each stands beside the bundle of its name, and answers `canary_share` of its requests."""
+    canary_share: float = 0.0
+    shadows: tuple[LoadedBundle, ...] = ()
+    """Each runs on a sample of what the bundle of its name is asked, and answers nobody."""
+
+    def for_request(self, request_id: str) -> "BundleShelf":
+        """The shelf as one request finds it: with the canaries in their bundles' places if it falls to them."""
+        if not self.canaries or not falls_to(self.canary_share, request_id):
+            return self
+        by_name = {canary.name: canary for canary in self.canaries}
+        bundles = tuple(by_name.get(loaded.name, loaded) for loaded in self.bundles)
+        displaced = tuple(loaded for loaded in self.bundles if loaded.name in by_name)
+        return replace(self, bundles=bundles, canaries=displaced)
+
+    def answering(self) -> tuple[LoadedBundle, ...]:
+        """All that can answer; of two with one name, the one that does so where no version is asked for is first."""
+        return self.bundles + self.canaries
+
+    def everything(self) -> tuple[LoadedBundle, ...]:
+        """All that is loaded."""
+        return self.bundles + self.canaries + self.shadows
 
     def find(self, task: str, name: str | None = None) -> LoadedBundle:
         """The bundle called `name`, or the task's first one; UnknownBundle where there is none."""
@@ -73,22 +110,67 @@ class BundleShelf:
         raise UnknownBundle(f"no bundle {name!r} is loaded; for {task} there is: {names}")
 
     def runners(self) -> list[GraphRunner]:
-        """Every runner once, also where bundles share it."""
-        return list({id(runner): runner for loaded in self.bundles for runner in loaded.runners.values()}.values())
+        """Every runner that answers, once, also where bundles share it."""
+        return list({id(runner): runner for loaded in self.answering() for runner in loaded.runners.values()}.values())
 
 
-def load_shelf(folder: Path, *, providers: Providers, plan: ThreadPlan) -> BundleShelf:
-    """Load the bundle in `folder`, or every bundle in a sub-folder of it.
+class ShelfReader:
+    """Reads the folders of one service as often as it is asked; a bundle that did not change is the same object again.
 
-    Raises BundleError, which names the bundle, where one is damaged, cannot run, or gives another golden output.
+    Shadows have sessions of their own, with one thread: they must not slow down those who answer.
     """
-    loader = BundleLoader(providers, plan)
-    loaded = [loader.load(path) for path in bundle_folders(folder)]
-    names = [one.name for one in loaded]
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        providers: Providers,
+        plan: ThreadPlan,
+        canary: Candidates | None = None,
+        shadow: Candidates | None = None,
+    ) -> None:
+        self.folder, self.canary, self.shadow = folder, canary, shadow
+        self.loader = BundleLoader(providers, plan)
+        self.shadow_loader = BundleLoader(replace(providers, devices=providers.devices[:1]), plan._replace(intra_op=1))
+
+    def folders(self) -> list[Path]:
+        """Those that are read."""
+        return [self.folder, *(tried.folder for tried in (self.canary, self.shadow) if tried is not None)]
+
+    def read(self) -> BundleShelf:
+        """The bundle in the folder, or every bundle in a sub-folder of it, with the candidates beside them. Blocks.
+
+        Raises BundleError, which names the bundle, where one is damaged, cannot run, gives another golden output, or
+        cannot stand beside the one of its name.
+        """
+        bundles = self.loader.load_all(bundle_folders(self.folder))
+        canaries = load_candidates("canary", self.canary, self.loader, bundles)
+        shadows = load_candidates("shadow", self.shadow, self.shadow_loader, bundles)
+        return BundleShelf(bundles, canaries, self.canary.share if self.canary else 0.0, shadows)
+
+
+def load_candidates(
+    kind: str, candidates: Candidates | None, loader: "BundleLoader", beside: Sequence[LoadedBundle]
+) -> tuple[LoadedBundle, ...]:
+    """All candidates of a kind; BundleError where one cannot be used beside these bundles."""
+    if candidates is None or is_empty(candidates.folder):
+        return ()
+    try:
+        loaded = loader.load_all(bundle_folders(candidates.folder))
+    except BundleError as error:
+        raise BundleError(f"{kind}: {error}") from error
+    by_name = {one.name: one for one in beside}
     for one in loaded:
-        if names.count(one.name) > 1:
-            raise BundleError(f"two bundles are named {one.name!r}; export one of them under another name")
-    return BundleShelf(tuple(loaded))
+        if one.name not in by_name:
+            raise BundleError(f"{kind} {one.name}: no bundle of this name is loaded, only {', '.join(by_name)}")
+        if why := misfit(one.bundle.manifest, by_name[one.name].bundle.manifest):
+            raise BundleError(f"{kind} {one.name}: {why}")
+    return loaded
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder is there, with nothing in it."""
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def bundle_folders(folder: Path) -> Sequence[Path]:
@@ -105,28 +187,48 @@ def bundle_folders(folder: Path) -> Sequence[Path]:
 
 @dataclass
 class BundleLoader:
-    """Loads bundles one after another; files with equal hashes are loaded once."""
+    """Loads bundles one after another; what somebody still uses, and has equal hashes, is not loaded again.
+
+    It keeps nothing alive itself: a session is freed when the last request that holds its bundle is done.
+    """
 
     providers: Providers
     plan: ThreadPlan
-    runners: dict[tuple[str, str], GraphRunner] = field(default_factory=dict)
-    face_nets: dict[tuple[str, ...], FaceNets] = field(default_factory=dict)
+    bundles: WeakValueDictionary[tuple[Path, str], LoadedBundle] = field(default_factory=WeakValueDictionary)
+    runners: WeakValueDictionary[tuple[str, str], GraphRunner] = field(default_factory=WeakValueDictionary)
+    face_nets: WeakValueDictionary[tuple[str, ...], FaceNets] = field(default_factory=WeakValueDictionary)
+
+    def load_all(self, paths: Sequence[Path]) -> tuple[LoadedBundle, ...]:
+        """Every bundle; BundleError also where two have one name."""
+        loaded = tuple(self.load(path) for path in paths)
+        names = [one.name for one in loaded]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise BundleError(f"two bundles are named {twice[0]!r}; export one of them under another name")
+        return loaded
 
     def load(self, path: Path) -> LoadedBundle:
         """Check, load, warm and prove one bundle; BundleError names it."""
         try:
             bundle = bundle_format.load(path)
+            unchanged = self.bundles.get((path, bundle.version))
+            if unchanged is not None:
+                return unchanged
             runners = {frozenset(graph.available): self.runner(bundle, graph) for graph in bundle.manifest.graphs}
-            bundle_format.check_golden(bundle, lambda graph, arrays: runners[frozenset(graph.available)].run(arrays))
-            return LoadedBundle(bundle, runners, self.nets(bundle))
+            for device in range(len(self.providers.devices)):
+                bundle_format.check_golden(bundle, partial(run_on, device, runners))
+            golden = {frozenset(graph.available): first_window(bundle, graph) for graph in bundle.manifest.graphs}
+            loaded = LoadedBundle(bundle, runners, self.nets(bundle), golden)
         except (BundleError, GraphError) as error:
             raise BundleError(f"bundle {path.name}: {error}") from error
+        self.bundles[path, bundle.version] = loaded
+        return loaded
 
     def runner(self, bundle: Bundle, graph: GraphSpec) -> GraphRunner:
         """A warm runner, shared by bundles that feed an equal file in the same way."""
         digest = bundle.manifest.files[graph.file]
         identity = digest, repr((sorted(graph.inputs.items()), graph.output))
-        if identity not in self.runners:
+        runner = self.runners.get(identity)
+        if runner is None:
             runner = GraphRunner(
                 bundle.file(graph.file),
                 graph,
@@ -140,7 +242,7 @@ class BundleLoader:
             except Exception as error:  # onnxruntime's errors share no base of their own
                 raise BundleError(f"{graph.file}: the golden input cannot be run: {error}") from error
             self.runners[identity] = runner
-        return self.runners[identity]
+        return runner
 
     def nets(self, bundle: Bundle) -> FaceNets | None:
         """The bundle's face nets, shared by bundles that carry equal ones."""
@@ -148,13 +250,26 @@ class BundleLoader:
         if files is None:
             return None
         digests = tuple(bundle.manifest.files[name] for name in net_files(files))
-        if digests not in self.face_nets:
+        nets = self.face_nets.get(digests)
+        if nets is None:
             folder = net_folder(bundle, files)
             try:
-                self.face_nets[digests] = load_face_nets(folder, threads=FACE_NET_THREADS)
+                nets = load_face_nets(folder, threads=FACE_NET_THREADS)
             except Exception as error:  # onnxruntime's errors share no base of their own
                 raise BundleError(f"{folder.name}/: a face net cannot be loaded: {error}") from error
-        return self.face_nets[digests]
+            self.face_nets[digests] = nets
+        return nets
+
+
+def first_window(bundle: Bundle, graph: GraphSpec) -> Arrays:
+    """The first of the graph's golden inputs, without the batch axis; of the others nothing is kept."""
+    inputs, _ = bundle.golden(graph)
+    return {modality: array[0].copy() for modality, array in inputs.items()}
+
+
+def run_on(device: int, runners: Runners, graph: GraphSpec, arrays: Arrays) -> NDArray[np.generic]:
+    """The graph's output on the device of this place among all."""
+    return runners[frozenset(graph.available)].on_device(device).run(arrays)
 
 
 def net_files(files: FaceNetFiles) -> Iterator[str]:

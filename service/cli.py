@@ -1,8 +1,7 @@
-"""The commands `pkdot serve` and `pkdot bundle`."""
+"""The commands `pkdot serve`, `pkdot bundle` and `pkdot keys`."""
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -10,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from models import bundle as bundle_format
 from models.bundle import BundleError
+from service.access.cli import add_keys
+from service.access.dumps import forbid_dumps
 from service.app import create_app
 from service.bundles import BundleLoader
 from service.lifecycle import Resources
+from service.logs import set_up_logging
 from service.runtime import Providers, ProvidersError
 from service.sandbox.sandbox import describe
 from service.server import Server
@@ -23,12 +25,11 @@ from service.version import VERSION
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-
 
 def add_commands(commands: "Commands") -> None:
     """Add the commands; each sets `run`, which takes the parsed arguments and returns the exit code."""
     add_serve(commands)
+    add_keys(commands)
     bundle = commands.add_parser(
         "bundle", help="check a bundle, or print its card", epilog="example: pkdot bundle check runs/demo/bundles/pain"
     )
@@ -71,10 +72,14 @@ def run_serve(arguments: argparse.Namespace) -> int:
         )
     except SettingsError as error:
         return say(str(error), code=2)
-    set_up_logging()
+    set_up_logging(settings.log_format)
+    forbid_dumps()
     for warning in warnings:
         say(f"warning: {warning}")
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except SettingsError as error:
+        return say(str(error), code=2)
     server = Server(app, settings, lambda port: announce(app.state.lifecycle.require(), settings, port, arguments.json))
     try:
         server.run()
@@ -86,14 +91,25 @@ def run_serve(arguments: argparse.Namespace) -> int:
 def announce(resources: Resources, settings: Settings, port: int, as_json: bool) -> None:
     """Say what serves, with what, and within which limits."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    plan, address = resources.plan, f"http://{host}:{port}"
+    scheme = "http" if settings.tls_cert_file is None else "https"
+    plan, address = resources.plan, f"{scheme}://{host}:{port}"
     for loaded in resources.shelf.bundles:
         manifest = loaded.bundle.manifest
         drawn = ", trained on drawn faces" if manifest.provenance.synthetic else ""
         say(f"bundle {loaded.name} {loaded.bundle.version}: {loaded.task}, {len(manifest.graphs)} graphs{drawn}")
+    for kind, tried, candidates in (
+        ("canary", resources.shelf.canaries, settings.canary),
+        ("shadow", resources.shelf.shadows, settings.shadow),
+    ):
+        if candidates is not None:
+            listed = ", ".join(" ".join(loaded.identity) for loaded in tried) or f"none, {candidates.folder} is empty"
+            say(f"{kind} ({candidates.share:g}): {listed}")
     say(f"provider {resources.providers.names[0]}")
     say(describe(resources.sandbox))
-    say(f"threads: {plan.cores} cores, {plan.intra_op} inside a graph, {plan.decoders} decoders")
+    say(
+        f"threads: {plan.cores} cores, {plan.intra_op} inside a graph, {plan.lanes} runs of graphs at once, "
+        f"{plan.decoders} decoders"
+    )
     say(
         f"limits: {settings.max_upload_bytes} bytes, {settings.max_duration_s:g} s, {settings.max_pixels} pixels, "
         f"{settings.max_frames} frames, {settings.max_concurrent_requests} requests at once"
@@ -146,9 +162,3 @@ def say(message: str, *, code: int = 0) -> int:
     """A line on stderr; returns `code`."""
     print(f"pkdot: {message}", file=sys.stderr, flush=True)
     return code
-
-
-def set_up_logging() -> None:
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a caller's bad form is no event of ours
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -1,17 +1,40 @@
-"""What happens on the device's thread: tensors are built, run together, and run alone where that fails."""
+"""What happens on a device's thread: tensors are built, run together, and in ever smaller parts where that fails."""
 
+import asyncio
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from queue import SimpleQueue
+from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.runtime import WarmUp
+from service.cancellation import Cancellation, RunCancelled
+from service.warm_up import WarmUp
+
+JOIN_S: Final = 0.5
+"""A run that was asked to end takes a few hundredths of a second for it."""
 
 Array = NDArray[np.generic]
 Tensors = Mapping[str, Array]
 BuildItem = Callable[[], Tensors]
-"""Makes the tensors of one window by modality, without the batch axis. Called once, on the device's thread."""
+"""Makes the tensors of one window by modality, without the batch axis. Called once, on a device's thread."""
+Result = Array | BaseException
+"""One item's row, or why it has none."""
+
+
+class Row(NamedTuple):
+    """One window of arrays (batch, ...) by modality: neighbours in one batch are not copied together again."""
+
+    arrays: Tensors
+    row: int
+
+    def __call__(self) -> Tensors:
+        return {modality: array[self.row] for modality, array in self.arrays.items()}
+
+
+Item = Tensors | Row
 
 
 class Runner(Protocol):
@@ -25,39 +48,111 @@ class Runner(Protocol):
     def warm_up(self) -> WarmUp:
         """What its first runs took."""
 
-    def run(self, inputs: Tensors) -> Array:
-        """(batch, ...) of one array (batch, ...) per modality."""
+    def on_device(self, device: int) -> Self:
+        """The same graph on the device of this index; itself on its own."""
+
+    def run(self, inputs: Tensors, cancel: Cancellation | None = None) -> Array:
+        """(batch, ...) of one array (batch, ...) per modality; any error once `cancel` was asked for."""
 
 
-def compute(runner: Runner, builds: Sequence[BuildItem]) -> list[Array | BaseException]:
+class Job(Protocol):
+    """A batch as the device sees it."""
+
+    @property
+    def runner(self) -> Runner:
+        """The graph, on the first device."""
+
+    @property
+    def builds(self) -> Sequence[BuildItem]:
+        """Its items."""
+
+    @property
+    def cancel(self) -> Cancellation:
+        """Asked once nobody waits for any of them."""
+
+
+J = TypeVar("J", bound=Job)
+
+
+class Lane(Generic[J]):
+    """A thread that computes one batch after another on one device, and tells the event loop of each."""
+
+    def __init__(self, device: int, done: Callable[["Lane[J]", J, list[Result]], None]) -> None:
+        self.device, self.done = device, done
+        self.jobs: SimpleQueue[J | None] = SimpleQueue()
+        self.loop = asyncio.get_running_loop()
+        # a daemon, since a stuck device must not hold the exit
+        self.thread = threading.Thread(target=self._work, name=f"device-{device}", daemon=True)
+        self.thread.start()
+
+    def submit(self, job: J) -> None:
+        """Compute a batch as soon as those before it are done."""
+        self.jobs.put(job)
+
+    def close(self) -> None:
+        """End after the batch in hand; waits a moment, since the process must not end inside a run that can stop."""
+        self.jobs.put(None)
+        self.thread.join(JOIN_S)
+
+    def _work(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            results = compute(job.runner.on_device(self.device), job.builds, job.cancel)
+            with contextlib.suppress(RuntimeError):  # the event loop has closed: nobody is left to be told
+                self.loop.call_soon_threadsafe(self.done, self, job, results)
+            del job, results  # while it waits a thread must not keep a batch alive
+
+
+def compute(runner: Runner, builds: Sequence[BuildItem], cancel: Cancellation) -> list[Result]:
     """One row or error per item. An error is only the item's own: it failed alone, not for its company."""
-    # BaseException, since the thread and the event loop must outlive whatever an item raises
-    results: dict[int, Array | BaseException] = {}
-    built: dict[int, Tensors] = {}
+    # BaseException here and below, since the thread and the event loop must outlive whatever an item raises
+    items: list[Item] = []
+    failed: dict[int, Result] = {}
     for place, build in enumerate(builds):
         try:
-            built[place] = build()
+            items.append(build if isinstance(build, Row) else build())
         except BaseException as error:
-            results[place] = error
+            failed[place] = error
+    results = run_split(runner, items, cancel)
+    for place, why in failed.items():  # in ascending order, so that each comes to stand where it was
+        results.insert(place, why)
+    return results
+
+
+def run_split(runner: Runner, items: Sequence[Item], cancel: Cancellation) -> list[Result]:
+    """Run all together; if that fails, each half by itself, until the culprits stand alone."""
+    if not items:
+        return []
     try:
-        if built:
-            results |= zip(built, run_together(runner, list(built.values())), strict=True)
+        return run_together(runner, items, cancel)
     except BaseException as error:
-        results |= {place: error if len(built) == 1 else run_alone(runner, item) for place, item in built.items()}
-    return [results[place] for place in range(len(builds))]
+        if len(items) == 1 or cancel.asked:
+            return [error] * len(items)
+    half = len(items) // 2
+    return run_split(runner, items[:half], cancel) + run_split(runner, items[half:], cancel)
 
 
-def run_alone(runner: Runner, item: Tensors) -> Array | BaseException:
-    """The item's row, or why it has none."""
-    try:
-        (row,) = run_together(runner, [item])
-    except BaseException as error:
-        return error
-    return row
-
-
-def run_together(runner: Runner, items: Sequence[Tensors]) -> list[Array]:
+def run_together(runner: Runner, items: Sequence[Item], cancel: Cancellation) -> list[Result]:
     """A row per item, if the graph does what it should."""
-    if any(item.keys() != items[0].keys() for item in items):
+    if cancel.asked:
+        raise RunCancelled
+    output = runner.run(stack(items), cancel)
+    if len(output) != len(items):
+        raise ValueError(f"the graph gave {len(output)} rows for {len(items)} items")
+    return list(output)
+
+
+def stack(items: Sequence[Item]) -> Tensors:
+    """One array (batch, ...) per modality; a view of what is there where no copy is needed."""
+    first = items[0]
+    if isinstance(first, Row):
+        arrays, start = first
+        if all(
+            isinstance(item, Row) and item.arrays is arrays and item.row == start + n for n, item in enumerate(items)
+        ):
+            return {modality: array[start : start + len(items)] for modality, array in arrays.items()}
+    windows = [item() if isinstance(item, Row) else item for item in items]
+    if len(windows) == 1:
+        return {modality: array[np.newaxis] for modality, array in windows[0].items()}
+    if any(window.keys() != windows[0].keys() for window in windows):
         raise ValueError("the items of a batch hold different modalities")
-    return list(runner.run({modality: np.stack([item[modality] for item in items]) for modality in items[0]}))
+    return {modality: np.stack([window[modality] for window in windows]) for modality in windows[0]}

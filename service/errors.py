@@ -38,12 +38,43 @@ class MalformedRequest(ServiceError):
     status, code, title = 400, "malformed_request", "The request cannot be read"
 
 
+class Unauthenticated(ServiceError):
+    status, code, title = 401, "unauthenticated", "A token is needed"
+
+    def __init__(self, detail: str):
+        super().__init__(detail, headers={"www-authenticate": "Bearer"})
+
+
+class Forbidden(ServiceError):
+    status, code, title = 403, "forbidden", "This token does not allow that"
+
+
+class ForeignOrigin(Forbidden):
+    title = "Pages of this origin may not do that"
+
+
 class NotFound(ServiceError):
     status, code, title = 404, "not_found", "There is nothing at this address"
 
 
 class MethodNotAllowed(ServiceError):
     status, code, title = 405, "method_not_allowed", "This address does not answer this method"
+
+
+class BundleRefused(ServiceError):
+    status, code, title = 422, "bundle_refused", "A bundle cannot serve"
+
+
+class MisdirectedRequest(ServiceError):
+    status, code, title = 421, "misdirected_request", "The service does not go by that name"
+
+
+class AccessFilesRefused(ServiceError):
+    status, code, title = 422, "access_files_refused", "A file of keys or certificates cannot be used"
+
+
+class ReloadRunning(ServiceError):
+    status, code, title = 409, "reload_running", "The bundles are being read already"
 
 
 class UploadTooSlow(ServiceError):
@@ -83,6 +114,17 @@ class TooLong(ServiceError):
 
 class TooShort(ServiceError):
     status, code, title = 422, "too_short", "The recording is too short"
+
+
+class IdempotencyMismatch(ServiceError):
+    status, code, title = 422, "idempotency_mismatch", "The key belongs to another request"
+
+
+class RateLimited(ServiceError):
+    status, code, title = 429, "rate_limited", "This key is at its limit"
+
+    def __init__(self, detail: str, retry_after_s: int):
+        super().__init__(detail, headers={"retry-after": str(retry_after_s)})
 
 
 class Overloaded(ServiceError):
@@ -129,8 +171,8 @@ def error_response(error: ServiceError, path: str, request_id: str) -> Response:
     return problem_response(error, request_id)
 
 
-def problem_response(error: ServiceError, request_id: str) -> Response:
-    """`error` as application/problem+json."""
+def problem_of(error: ServiceError, request_id: str) -> dict[str, object]:
+    """`error` as the object that RFC 9457 describes."""
     problem: dict[str, object] = {
         "type": PROBLEM_TYPE + error.code,
         "title": error.title,
@@ -141,6 +183,10 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
     }
     if error.errors:
         problem["errors"] = [{"field": e.field, "detail": e.detail} for e in error.errors]
-    return Response(
-        json.dumps(problem, ensure_ascii=False), error.status, error.headers, media_type="application/problem+json"
-    )
+    return problem
+
+
+def problem_response(error: ServiceError, request_id: str) -> Response:
+    """`error` as application/problem+json."""
+    content = json.dumps(problem_of(error, request_id), ensure_ascii=False)
+    return Response(content, error.status, error.headers, media_type="application/problem+json")

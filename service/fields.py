@@ -4,8 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
+from models.inputs.face import Follow
 from models.inputs.prepare import WHOLE, Span
 from models.spec import Task
 from service.errors import FieldError
@@ -37,6 +38,7 @@ class Fields:
     fps: float = DEFAULT_FPS
     span: Span = WHOLE
     bundle: str | None = None
+    follow: Follow = "largest"
     frame_detail: bool = False
     errors: list[FieldError] = field(default_factory=list)
 
@@ -57,8 +59,8 @@ def read_fields(form: Form, task: Task) -> Fields:
     texts = {name: values[0] for name, values in form.texts.items()}
     fps = number(texts, "fps", errors, above=0.0, at_most=MAX_FPS)
     span = read_span(texts, errors)
-    choice(texts, "face", "largest", "only `largest` is offered by this version", errors)
-    choice(texts, "detail", "frames", "must be `frames`, or left out", errors)
+    follow = choice(texts, "face", ("largest", "all"), errors)
+    detail = choice(texts, "detail", ("frames",), errors)
     video, audio = (form.files.get(name, [None])[0] for name in ("video", "audio"))
     return Fields(
         video,
@@ -67,7 +69,8 @@ def read_fields(form: Form, task: Task) -> Fields:
         DEFAULT_FPS if fps is None else fps,
         span,
         texts.get("bundle"),
-        "detail" in texts,
+        cast(Follow, follow or "largest"),
+        detail is not None,
         errors,
     )
 
@@ -125,9 +128,13 @@ def decimal(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def choice(texts: dict[str, str], name: str, accepted: str, expected: str, errors: list[FieldError]) -> None:
-    if name in texts and texts[name] != accepted:
-        errors.append(FieldError(name, f"{expected}; got {texts[name][:32]!r}"))
+def choice(texts: dict[str, str], name: str, accepted: Sequence[str], errors: list[FieldError]) -> str | None:
+    """One of the accepted words; None where it was not sent, or is wrong."""
+    if name not in texts or texts[name] in accepted:
+        return texts.get(name)
+    words = " or ".join(f"`{word}`" for word in accepted)
+    errors.append(FieldError(name, f"must be {words}, or left out; got {texts[name][:32]!r}"))
+    return None
 
 
 def known(task: Task) -> str:

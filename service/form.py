@@ -122,7 +122,7 @@ async def read_form(
 
     Raises MalformedRequest, TooLarge (parts over the limit), and what `chunks` and the spool raise.
     """
-    parts, form, reader = PartEvents(boundary), Form(), FormReader(files, texts, max_files + OTHER_PARTS)
+    parts, form, reader = PartEvents(boundary), Form(), FormReader(files, texts, max_files)
     async for chunk in chunks:
         for event in parts.feed(chunk):
             match event:
@@ -144,10 +144,11 @@ async def read_form(
 class FormReader:
     """The part that is being read."""
 
-    def __init__(self, files: frozenset[str], texts: frozenset[str], max_parts: int) -> None:
+    def __init__(self, files: frozenset[str], texts: frozenset[str], max_files: int) -> None:
         self.files, self.texts = files, texts
-        self.max_parts = max_parts
-        self.parts = 0
+        self.limits = {True: max_files, False: OTHER_PARTS}
+        """Parts that are files, and others."""
+        self.parts = {True: 0, False: 0}
         self.name = ""
         self.begin = 0
         self.text = bytearray()
@@ -157,11 +158,13 @@ class FormReader:
         return self.name in self.files
 
     def start(self, form: Form, name: str, position: int) -> None:
-        self.parts += 1
-        if self.parts > self.max_parts:
-            raise TooLarge(f"the form has more than {self.max_parts} parts; send fewer")
         self.name, self.begin = name, position
         self.text.clear()
+        is_file = self.keeps_file
+        self.parts[is_file] += 1
+        if self.parts[is_file] > self.limits[is_file]:
+            what = "files" if is_file else "fields beside its files"
+            raise TooLarge(f"the form has more than {self.limits[is_file]} {what}; send fewer")
         if name not in self.files and name not in self.texts and len(form.unknown) < MAX_NAMED:
             form.unknown.append(name[:MAX_NAME_CHARS])
 

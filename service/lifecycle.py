@@ -5,10 +5,9 @@ import logging
 import random
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal
 
@@ -18,17 +17,21 @@ import onnxruntime
 from models.bundle import BundleError
 from models.inputs.media import MediaLimits
 from service.admission import Admission
-from service.batcher import Batcher, BatchReport
-from service.bundles import BundleShelf, load_shelf
+from service.batcher import Batcher
+from service.bundles import BundleShelf, ShelfReader
 from service.decoders import Decoders
 from service.errors import NotReady
 from service.offload import offload
 from service.pipeline import Pipeline
+from service.provider_options import RuntimeOptions
+from service.reload import Reloader
 from service.runtime import Providers, ProvidersError
 from service.sandbox.layers import LAYERS
 from service.sandbox.sandbox import Sandbox, SandboxError, in_process, start_sandbox
 from service.schemas import Versions
+from service.series import BundleSeries
 from service.settings import Settings, SettingsError
+from service.shadow import Shadow
 from service.telemetry import Telemetry
 from service.threads import ThreadPlan, available_cores, plan_threads
 from service.version import VERSION
@@ -42,7 +45,10 @@ logger = logging.getLogger("pkdot")
 
 @dataclass(frozen=True)
 class Resources:
-    """All that a request needs. `threads` store uploads and write answers, beside the event loop."""
+    """All that a request needs. `threads` store uploads and write answers, beside the event loop.
+
+    A reload makes new resources with another shelf: a request keeps those that it began with.
+    """
 
     shelf: BundleShelf
     providers: Providers
@@ -52,6 +58,9 @@ class Resources:
     admission: Admission
     pipeline: Pipeline
     threads: Executor
+    series: BundleSeries
+    shadow: Shadow
+    reloader: Reloader
 
 
 class Lifecycle:
@@ -86,12 +95,30 @@ class Lifecycle:
         logger.error("%s", reason)
         self.failure = reason
 
-    def require(self) -> Resources:
-        """What a prediction needs; NotReady where it is not there."""
+    def require(self, request_id: str | None = None) -> Resources:
+        """What a request needs, with the canaries on its shelf if its id falls to them; NotReady before it is there."""
         if self.resources is None:
             why = "the bundles are being loaded; try again soon" if self.failure is None else "its bundles cannot serve"
             raise NotReady(f"the service is not ready: {why}")
-        return self.resources
+        if request_id is None:
+            return self.resources
+        shelf = self.resources.shelf.for_request(request_id)
+        return self.resources if shelf is self.resources.shelf else replace(self.resources, shelf=shelf)
+
+    def adopt(self, shelf: BundleShelf) -> None:
+        """Answer later requests from this shelf; those at work keep theirs."""
+        resources = self.require()
+        resources.batcher.expect(shelf.runners())
+        resources.series.follow(shelf)
+        resources.shadow.follow(shelf)
+        self.resources = replace(resources, shelf=shelf)
+
+    def reload_soon(self) -> None:
+        """What SIGHUP asks for; what comes of it is logged."""
+        if self.resources is None:
+            logger.warning("the bundles are not reloaded: the service has not started yet")
+        else:
+            self.resources.reloader.ask()
 
     async def run(self) -> None:
         """Load, serve until cancelled, and close. A bundle that cannot serve is kept as `failure`."""
@@ -115,30 +142,53 @@ class Lifecycle:
         settings = self.settings
         threads = stack.enter_context(ThreadPoolExecutor(SIDE_THREADS, "side"))
         sandbox = await offload(threads, partial(self.start_sandbox, stack))
-        shelf, providers, plan = await offload(threads, partial(load, settings))
+        reader, shelf, providers, plan = await offload(threads, partial(load, settings))
+        series = BundleSeries(self.telemetry)
+        series.follow(shelf)
         decoders = Decoders(plan.decoders, lambda took_s: self.telemetry.decoding.add(took_s / plan.decoders))
         stack.callback(decoders.close)
-        batcher = Batcher(max_batch=providers.batch_sizes[-1], observer=batch_observer(shelf, self.telemetry))
+        batcher = Batcher(
+            lanes=[device for device in range(len(providers.devices)) for _ in range(plan.lanes)],
+            latency_objective_s=settings.latency_objective_s,
+            observer=series.observe,
+        )
         batcher.expect(shelf.runners())
         await batcher.start()
         stack.push_async_callback(batcher.close)
+        shadow = Shadow(settings.shadow.share if settings.shadow else 0.0, self.telemetry, lambda: batcher.queue_items)
+        shadow.follow(shelf)
+        shadow.start()
+        stack.push_async_callback(shadow.close)
+        reloader = Reloader(reader, lambda: self.require().shelf, self.adopt)
+        reloader.start()
+        stack.push_async_callback(reloader.close)
         admission = Admission(
             max_requests=settings.max_concurrent_requests,
             max_spool_bytes=settings.max_spool_bytes,
             max_queue_s=settings.max_queue_s,
             queued_s=lambda: batcher.drain_s() + decoders.predicted_wait_s(),
+            worked_s=lambda: self.telemetry.computing.total + self.telemetry.decoding.total,
             jitter=random.random,
         )
         limits = MediaLimits(settings.max_duration_s, settings.max_pixels, settings.max_frames)
         open_decoder = in_process if sandbox is None else sandbox.decoder
-        pipeline = Pipeline(batcher, decoders, open_decoder, limits, settings.max_windows, self.fail)
+        pipeline = Pipeline(
+            batcher,
+            decoders,
+            open_decoder,
+            limits,
+            settings.max_windows,
+            settings.max_faces,
+            device_lost=self.fail,
+            answered=shadow.consider,
+        )
         self.telemetry.queued_s = admission.queued_s
         self.telemetry.queue_items = lambda: batcher.queue_items
         self.telemetry.spool_bytes = lambda: admission.spool_bytes
         self.telemetry.build_info.labels(**versions(providers).model_dump()).set(1)
-        for loaded in shelf.bundles:
-            self.telemetry.bundle_info.labels(loaded.name, loaded.bundle.version).set(1)
-        return Resources(shelf, providers, plan, sandbox, batcher, admission, pipeline, threads)
+        return Resources(
+            shelf, providers, plan, sandbox, batcher, admission, pipeline, threads, series, shadow, reloader
+        )
 
     def start_sandbox(self, stack: AsyncExitStack) -> Sandbox | None:
         """What PKDOT_SANDBOX asks for, proven; blocks. Raises SandboxError."""
@@ -156,7 +206,7 @@ class Lifecycle:
         return sandbox
 
 
-def load(settings: Settings) -> tuple[BundleShelf, Providers, ThreadPlan]:
+def load(settings: Settings) -> tuple[ShelfReader, BundleShelf, Providers, ThreadPlan]:
     """Choose the device, divide the cores, and prove every bundle. Blocks.
 
     Raises BundleError, ProvidersError, and SettingsError where uploads cannot be written.
@@ -166,24 +216,13 @@ def load(settings: Settings) -> tuple[BundleShelf, Providers, ThreadPlan]:
             pass
     except OSError as error:
         raise SettingsError(f"PKDOT_SPOOL_DIR={settings.spool_dir} cannot be written: {error.strerror}") from error
-    providers = Providers.choose(settings.providers)
+    options = RuntimeOptions(settings.gpu_memory_bytes, settings.cudnn_search, settings.cache_dir)
+    providers = Providers.choose(settings.providers, devices=settings.devices, options=options)
     plan = plan_threads(available_cores(), providers.on_gpu)
-    return load_shelf(settings.bundles, providers=providers, plan=plan), providers, plan
-
-
-def batch_observer(shelf: BundleShelf, telemetry: Telemetry) -> Callable[[BatchReport], None]:
-    """Counts batches under the first bundle that has the graph."""
-    owners = {
-        runner.key: (loaded.name, loaded.bundle.version)
-        for loaded in reversed(shelf.bundles)
-        for runner in loaded.runners.values()
-    }
-
-    def observe(report: BatchReport) -> None:
-        outcome = "failed" if report.failed else "ok"
-        telemetry.batch_ended(owners[report.runner_key], outcome, report.size, report.seconds)
-
-    return observe
+    reader = ShelfReader(
+        settings.bundles, providers=providers, plan=plan, canary=settings.canary, shadow=settings.shadow
+    )
+    return reader, reader.read(), providers, plan
 
 
 def versions(providers: Providers) -> Versions:

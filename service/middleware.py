@@ -2,39 +2,40 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.context import RequestContext, new_context
-from service.errors import ClientGone, ServiceError, error_response
+from service.context import Finished, RequestContext, new_context
+from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
+from service.logs import logger
+from service.protocol import CUT_SHORT, DISCARD_BYTES, DISCARD_S
 from service.telemetry import Telemetry
 
-MAX_HEADER_BYTES: Final = 65_536
-DISCARD_BYTES: Final = 1 << 20
-DISCARD_S: Final = 1.0
-
-logger = logging.getLogger("pkdot.requests")
+NDJSON: Final = (b"content-type", b"application/x-ndjson")
+NO_STORE: Final = (b"cache-control", b"no-store")
+CLOSE: Final = (b"connection", b"close")
 
 
 class RequestMiddleware:
-    """Pure ASGI. `closing()` says whether connections should end after their answer, as while draining."""
+    """Pure ASGI. `closing()` says whether connections should end after their answer, as while draining.
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, closing: Callable[[], bool]) -> None:
+    `report` is told of every request when it is over.
+    """
+
+    def __init__(
+        self, app: ASGIApp, telemetry: Telemetry, closing: Callable[[], bool], report: Callable[[Finished], None]
+    ) -> None:
         self.app = app
+        self.report = report
         self.telemetry = telemetry
         self.closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
-            await Response("The headers are too large.", 400, {"connection": "close"})(scope, receive, send)
             return
         context = new_context(scope["headers"], time.monotonic())
         scope.setdefault("state", {})["context"] = context
@@ -43,6 +44,10 @@ class RequestMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except ClientGone:
             context.code = "client_gone"
+            if exchange.cut_short and not exchange.status:
+                short = MalformedRequest("the body ended before its announced end; send all of it")
+                response = error_response(short, scope["path"], context.request_id)
+                await response(scope, exchange.receive, exchange.send)  # whether anybody reads it cannot be known
             exchange.status = 499  # never sent; nginx's name for it in logs and metrics
         except Exception:
             context.code = ServiceError.code
@@ -58,18 +63,9 @@ class RequestMiddleware:
         context = exchange.context
         took_s = (exchange.answered_s or time.monotonic()) - context.started_s
         self.telemetry.request_ended(context, exchange.status, took_s)
-        quiet = context.task is None and exchange.status < 400  # probes and scrapes come every few seconds
-        logger.log(
-            logging.DEBUG if quiet else logging.INFO,
-            "%s %s %d %s %.1f ms request=%s trace=%s",
-            scope["method"],
-            ascii(scope["path"])[1:-1],  # a decoded path may hold line ends, and so forge lines of this log
-            exchange.status,
-            context.code,
-            1000 * took_s,
-            context.request_id,
-            context.trace_id or "-",
-        )
+        route = getattr(scope.get("route"), "path", "")
+        facts = (scope["method"], scope["path"], route, exchange.status, took_s)
+        self.report(Finished(context, *facts, exchange.request_bytes, exchange.response_bytes))
 
 
 class Exchange:
@@ -83,7 +79,12 @@ class Exchange:
         self.context = context
         self.telemetry, self.closing = middleware.telemetry, middleware.closing
         self.unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+        self.state = scope["state"]
+        self.cut_short = False
+        """Whether the client closed its side before the body was complete."""
         self.status = 0
+        self.request_bytes = self.response_bytes = 0
+        """Of the bodies, as far as they were read and sent."""
         self.answered_s: float | None = None
         """When the answer was sent; what is still read of the body afterwards is not the request's time."""
 
@@ -91,12 +92,18 @@ class Exchange:
         message = await self.upstream_receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self.unread = False
+            if CUT_SHORT in self.state:
+                self.cut_short = True
+                return {"type": "http.disconnect"}
+        self.request_bytes += len(message.get("body", b""))
         return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", []), *self.headers()]}
+            given = message.get("headers", [])
+            message = {**message, "headers": [*given, *self.headers(streamed=NDJSON in given)]}
+        self.response_bytes += len(message.get("body", b""))
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if last:
             self.answered_s = time.monotonic()
@@ -109,15 +116,16 @@ class Exchange:
         await self.discard()
         await self.upstream_send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        added = {"x-request-id": self.context.request_id, "cache-control": "no-store"}
+    def headers(self, *, streamed: bool) -> list[tuple[bytes, bytes]]:
+        """What every answer has; a stream begins before its stages are over, so it does not tell their times."""
+        added = [(b"x-request-id", self.context.request_id.encode("ascii")), NO_STORE]
         if self.context.task is not None:
-            added["endpoint-load-metrics"] = self.telemetry.load_report()
-            if timing := self.context.server_timing():
-                added["server-timing"] = timing
+            added.append((b"endpoint-load-metrics", self.telemetry.load_report().encode("ascii")))
+            if not streamed:
+                added.append((b"server-timing", self.context.server_timing().encode("ascii")))
         if self.closing() or self.unread:
-            added["connection"] = "close"
-        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in added.items()]
+            added.append(CLOSE)
+        return added
 
     async def discard(self) -> None:
         left = DISCARD_BYTES

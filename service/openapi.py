@@ -3,16 +3,18 @@
 from typing import Any, Final, Literal
 
 from service import errors
+from service.access.access import is_open
 from service.errors import ServiceError
 from service.fields import MAX_FPS, MIN_HOP_S
 
 PROBLEM_REF: Final = {"$ref": "#/components/schemas/Problem"}
 FILE: Final = {"type": "string", "format": "binary"}
-Route = Literal["predict", "models"]
+Route = Literal["predict", "models", "admin"]
 
 ERRORS: Final[dict[Route, tuple[type[ServiceError], ...]]] = {
     "predict": (
         errors.MalformedRequest,
+        errors.Unauthenticated,
         errors.UploadTooSlow,
         errors.TooLarge,
         errors.UnsupportedMedia,
@@ -22,13 +24,25 @@ ERRORS: Final[dict[Route, tuple[type[ServiceError], ...]]] = {
         errors.NoUsableModality,
         errors.TooLong,
         errors.TooShort,
+        errors.IdempotencyMismatch,
+        errors.MisdirectedRequest,
+        errors.RateLimited,
         ServiceError,
         errors.Overloaded,
         errors.NotReady,
         errors.DeadlineExceeded,
         errors.SpoolFull,
     ),
-    "models": (errors.NotReady,),
+    "models": (errors.Unauthenticated, errors.MisdirectedRequest, errors.RateLimited, errors.NotReady),
+    "admin": (
+        errors.Unauthenticated,
+        errors.Forbidden,
+        errors.ReloadRunning,
+        errors.MisdirectedRequest,
+        errors.AccessFilesRefused,
+        errors.BundleRefused,
+        errors.NotReady,
+    ),
 }
 
 COMMON_FIELDS: Final[dict[str, Any]] = {
@@ -45,7 +59,12 @@ COMMON_FIELDS: Final[dict[str, Any]] = {
         "description": "Distance of the windows in seconds; the bundle's own if left out.",
     },
     "bundle": {"type": "string", "description": "Name of the bundle to use, where several are loaded for the task."},
-    "face": {"type": "string", "enum": ["largest"], "default": "largest", "description": "Which face to follow."},
+    "face": {
+        "type": "string",
+        "enum": ["largest", "all"],
+        "default": "largest",
+        "description": "Which face to follow: the largest, or all of them, with one window for each.",
+    },
     "detail": {
         "type": "string",
         "enum": ["frames"],
@@ -90,6 +109,14 @@ HEADERS: Final[list[dict[str, Any]]] = [
         "schema": {"type": "number", "exclusiveMinimum": 0},
     },
     {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "Names a request for its repeats: one that comes while it runs joins it, "
+        "a later one gets the kept answer. The same key with another payload is refused. Not for streamed answers.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    },
+    {
         "name": "traceparent",
         "in": "header",
         "required": False,
@@ -113,6 +140,45 @@ def form(properties: dict[str, Any], files: tuple[str, ...], *, choose: Literal[
     }
 
 
+def lines(task: Literal["pain", "valence-arousal"]) -> dict[int | str, dict[str, Any]]:
+    """The other form of a prediction's answer: a stream of objects, one a line."""
+    word = "Pain" if task == "pain" else "Affect"
+    text, number = {"type": "string"}, {"type": "number"}
+    kinds = [
+        line("start", api_version=text, task=text, request_id=text, bundle=ref("BundleReply"), media=ref("MediaReply")),
+        {"allOf": [line("window"), ref(f"{word}Window")]},
+        line("progress", done_s=number, total_s=number),
+        line(
+            "summary",
+            summary=ref(f"{word}Summary"),
+            faces={"type": "array", "items": ref("FaceReply")},
+            modalities=ref("Modalities"),
+            warnings={"type": "array", "items": text},
+            timing_ms=ref("Timing"),
+        ),
+        line("error", problem=PROBLEM_REF),
+    ]
+    description = (
+        "The whole answer; or, where application/x-ndjson is accepted, one object a line: `start`, each `window` as it "
+        "is computed, `progress` at least every 5 s, and as the last line `summary` or `error`. A stream that ends "
+        "with neither was cut, and is a failure."
+    )
+    return {200: {"description": description, "content": {"application/x-ndjson": {"schema": {"oneOf": kinds}}}}}
+
+
+def line(kind: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    """The schema of one kind of line, with everything in it required."""
+    return {
+        "type": "object",
+        "properties": {"type": {"const": kind}} | properties,
+        "required": ["type", *properties],
+    }
+
+
+def ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 PREDICT_PAIN: Final = form(PAIN_FIELDS, ("video", "frames"), choose="oneOf")
 PREDICT_AFFECT: Final = form(AFFECT_FIELDS, ("video", "audio"), choose="anyOf")
 
@@ -129,3 +195,12 @@ def problems(route: Route) -> dict[int | str, dict[str, Any]]:
         }
         for status, names in sorted(codes.items())
     }
+
+
+def add_security(document: dict[str, Any], *, keys: bool) -> None:
+    """Name the bearer token that an operation needs; where `keys` are not asked for, only /admin has one."""
+    needy = [path for path in document["paths"] if path.startswith("/admin/") or (keys and not is_open(path))]
+    for operation in [operation for path in needy for operation in document["paths"][path].values()]:
+        operation["security"] = [{"bearer": []}]
+    if needy:
+        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}

@@ -1,26 +1,33 @@
-"""A request's way: recording → windows → the graph for what each window shows → batches → answer."""
+"""A request's way: recording → windows → the graph for what each window shows → batches → answer.
 
-import threading
+All of it runs at the same time, and each step waits for the next one: a recording of any length takes the memory of a
+few windows.
+"""
+
+import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.inputs.decoder import Decoder
-from models.inputs.media import MediaError, MediaLimits
-from models.inputs.prepare import MIN_SOUND_S, Prepared, Recording, Span, SpanError, WindowInput, prepare
+from models.inputs.face import Follow
+from models.inputs.media import MediaError, MediaInfo, MediaLimits
+from models.inputs.prepare import MIN_SOUND_S, Preparation, Reason, Recording, Span, SpanError, WindowInput
 from models.manifest import GraphSpec
 from models.spec import FACE, Task
 from service.batcher import Batcher, BatchInterrupted, BatchItemFailed
 from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
 from service.bundles import LoadedBundle
+from service.channel import Channel
 from service.context import RequestContext
 from service.decoders import Decoders
+from service.device import BuildItem
 from service.errors import (
     DeadlineExceeded,
     FieldError,
@@ -33,11 +40,11 @@ from service.errors import (
     UnreadableMedia,
     from_media,
 )
+from service.offload import ended
 from service.sandbox.process import SandboxLost
 
-
-class Abandoned(Exception):
-    """Ends the decoding of a recording that nobody waits for."""
+WINDOWS_AHEAD: Final = 8
+"""Of one request: decoded and not yet answered. As many as one batch takes on a CPU."""
 
 
 class Question(NamedTuple):
@@ -47,6 +54,7 @@ class Question(NamedTuple):
     bundle: LoadedBundle
     recording: Recording
     span: Span
+    follow: Follow
     frame_detail: bool
 
 
@@ -56,6 +64,30 @@ class Computed(NamedTuple):
     window: WindowInput
     graph: GraphSpec | None
     output: NDArray[np.generic] | None
+
+
+class Sink(Protocol):
+    """Where the windows of one request go."""
+
+    def opened(self, preparation: Preparation) -> None:
+        """The recording is open: what it holds is known."""
+
+    async def add(self, computed: Sequence[Computed]) -> None:
+        """The next windows, in order. The decoding waits while this does."""
+
+
+@dataclass
+class Gist:
+    """What is known of all windows so far, to say why none of them can be answered."""
+
+    reasons: set[Reason | None] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    usable: bool = False
+
+    def add(self, question: Question, window: WindowInput) -> None:
+        self.reasons.add(window.reason)
+        self.seen |= window.observed
+        self.usable = self.usable or question.bundle.runner_for(window.observed) is not None
 
 
 @dataclass(frozen=True)
@@ -68,51 +100,67 @@ class Pipeline:
     """For a request that has so many seconds left."""
     limits: MediaLimits
     max_windows: int
+    max_faces: int
     device_lost: Callable[[str], None]
     """Told why, once the device fails on what it computed before."""
+    answered: Callable[[LoadedBundle, GraphSpec, Sequence[BuildItem], Iterable[NDArray[np.generic]]], None]
+    """Told of the windows that a graph has just answered, and of the answers."""
 
-    async def compute(
-        self, question: Question, deadline_s: float, context: RequestContext
-    ) -> tuple[Prepared, list[Computed]]:
-        """Decode, route and run; `deadline_s` is on the monotonic clock.
+    async def compute(self, question: Question, deadline_s: float, context: RequestContext, sink: Sink) -> Preparation:
+        """Decode, route and run, window by window; `deadline_s` is on the monotonic clock.
 
-        Raises ServiceError. When this is cancelled, the decoding has ended before it returns.
+        `sink` gets each window as soon as it is computed; of those that it has not yet taken, WINDOWS_AHEAD exist at
+        most. Raises ServiceError, also after windows were given. However this ends, the decoding has ended before.
         """
-        context.stage = "decode"
-        prepared = await self.prepare(question, deadline_s, context)
-        refuse_unusable(question, prepared)
-        context.stage = "queue"
+        channel, gist = Channel[WindowInput](WINDOWS_AHEAD), Gist()
+        decoding = asyncio.create_task(self.decode(question, deadline_s, context, channel, sink))
+        decoding.add_done_callback(lambda _: channel.finish())
         try:
-            return prepared, await self.run(question, prepared.windows, deadline_s, context)
+            while await self.pass_on(question, deadline_s, context, channel, gist, sink):
+                pass
+            preparation = await decoding
         except BatchDeadlineExceeded as error:
             raise DeadlineExceeded(f"{error}; give the request more time, or ask for a shorter part") from error
         except BatchInterrupted as error:
             raise NotReady("the service stopped computing; send the request again") from error
+        finally:
+            decoding.cancel()
+            await ended(decoding)
+        refuse_unusable(question, preparation.media, gist)
+        return preparation
 
-    async def prepare(self, question: Question, deadline_s: float, context: RequestContext) -> Prepared:
-        """The recording as windows: a thread waits for the decoder, and finds the faces."""
-        abandoned = threading.Event()
+    async def decode(
+        self,
+        question: Question,
+        deadline_s: float,
+        context: RequestContext,
+        channel: Channel[WindowInput],
+        sink: Sink,
+    ) -> Preparation:
+        """Put the recording's windows into `channel`: a thread waits for the decoder, and finds the faces."""
+        context.stage = "decode"
 
-        def tick() -> None:
-            if abandoned.is_set():
-                raise Abandoned
-
-        def work() -> Prepared:
-            manifest = question.bundle.bundle.manifest
+        def work() -> Preparation:
             with self.open_decoder(deadline_s - time.monotonic()) as decoder:
-                return prepare(
+                preparation = Preparation(
                     question.recording,
-                    manifest.inputs,
+                    question.bundle.bundle.manifest.inputs,
                     question.bundle.face_nets,
                     limits=self.limits,
                     span=question.span,
                     max_windows=self.max_windows,
+                    follow=question.follow,
+                    max_faces=self.max_faces,
                     decoder=decoder,
-                    tick=tick,
+                    tick=channel.check,
                 )
+                channel.tell(sink.opened, preparation)
+                for window in preparation.windows():
+                    channel.put(window)
+            return preparation
 
         try:
-            prepared, waited_s = await self.decoders.run(work, stop=abandoned.set)
+            preparation, waited_s = await self.decoders.run(work, stop=channel.abandon)
         except MediaError as error:
             raise from_media(error) from error
         except SpanError as error:
@@ -120,9 +168,30 @@ class Pipeline:
         except SandboxLost as error:
             raise NotReady(f"{error}; send the request again") from error
         context.add("queue", waited_s)
-        context.add("decode", prepared.seconds.decode)
-        context.add("face", prepared.seconds.face)
-        return prepared
+        context.add("decode", preparation.seconds.decode)
+        context.add("face", preparation.seconds.face)
+        context.stage = "queue"
+        return preparation
+
+    async def pass_on(
+        self,
+        question: Question,
+        deadline_s: float,
+        context: RequestContext,
+        channel: Channel[WindowInput],
+        gist: Gist,
+        sink: Sink,
+    ) -> bool:
+        """Compute what has come meanwhile, all at once, and keep nothing of it. False where there will be no more."""
+        windows = await channel.take()
+        count = len(windows)
+        for window in windows:
+            gist.add(question, window)
+        if windows:
+            await sink.add(await self.run(question, windows, deadline_s, context))
+            del window, windows  # before others take their room
+            channel.done(count)
+        return count > 0
 
     async def run(
         self, question: Question, windows: Sequence[WindowInput], deadline_s: float, context: RequestContext
@@ -138,6 +207,7 @@ class Pipeline:
                 answer = await self.batcher.run(runner, items, deadline_s=deadline_s)
             except BatchItemFailed as error:
                 raise await self.blame(question.bundle, graph, deadline_s) from error
+            self.answered(question.bundle, graph, items, answer.output)
             context.add("queue", answer.queue_s)
             context.add("inference", answer.inference_s)
             context.largest_batch = max(context.largest_batch, answer.largest_batch)
@@ -147,11 +217,10 @@ class Pipeline:
 
     async def blame(self, bundle: LoadedBundle, graph: GraphSpec, deadline_s: float) -> ServiceError:
         """Whose fault it is that a window cannot be computed: the recording's, unless the golden input fails too."""
-        golden, _ = bundle.bundle.golden(graph)
-        runner = bundle.runners[frozenset(graph.available)]
-        items = [lambda: {modality: array[0] for modality, array in golden.items()}]
+        modalities = frozenset(graph.available)
+        runner, golden = bundle.runners[modalities], bundle.golden[modalities]
         try:
-            await self.batcher.run(runner, items, deadline_s=deadline_s)
+            await self.batcher.run(runner, [lambda: golden], deadline_s=deadline_s)
         except BatchItemFailed as error:
             self.device_lost(f"the device no longer computes: {error.__cause__}")
             return NotReady("the device of this service has failed; send the request again")
@@ -163,35 +232,34 @@ def tensors(window: WindowInput, modalities: Sequence[str]) -> Mapping[str, NDAr
     return {modality: window.tensor(modality) for modality in modalities}
 
 
-def refuse_unusable(question: Question, prepared: Prepared) -> None:
+def refuse_unusable(question: Question, media: MediaInfo, gist: Gist) -> None:
     """Raise the error that says why no window at all can be answered."""
     task, bundle = question.task, question.bundle
-    reasons = {window.reason for window in prepared.windows}
-    seen = frozenset[str]().union(*(window.observed for window in prepared.windows))
-    if reasons == {"undecodable"} and prepared.media.has_video:
+    if gist.reasons == {"undecodable"} and media.has_video:
         raise UnreadableMedia("nothing in the part that was asked for can be decoded; send the recording again")
-    if task == "pain" and FACE not in seen:
-        raise NoFace(no_face_detail(prepared))
-    if any(bundle.runner_for(window.observed) is not None for window in prepared.windows):
+    if task == "pain" and FACE not in gist.seen:
+        raise NoFace(no_face_detail(media))
+    if gist.usable:
         return
-    if seen:
+    if gist.seen:
         used = " or ".join(" with ".join(graph.available) for graph in bundle.bundle.manifest.graphs)
-        raise NoUsableModality(f"the recording holds {' and '.join(sorted(seen))}; bundle {bundle.name} needs {used}")
-    raise no_modality(prepared, reasons)
+        raise NoUsableModality(
+            f"the recording holds {' and '.join(sorted(gist.seen))}; bundle {bundle.name} needs {used}"
+        )
+    raise no_modality(media, gist.reasons)
 
 
-def no_modality(prepared: Prepared, reasons: Collection[str | None]) -> ServiceError:
+def no_modality(media: MediaInfo, reasons: Collection[str | None]) -> ServiceError:
     """Why a recording shows and says nothing that can be used."""
-    media = prepared.media
     if media.has_video and not media.has_audio:
-        return NoFace(no_face_detail(prepared))
+        return NoFace(no_face_detail(media))
     if set(reasons) == {"too_short"}:
         return TooShort(f"the sound is shorter than {MIN_SOUND_S} s, and there is nothing else; send a longer one")
     heard = "the sound is silent or too short"
     return NoUsableModality(f"no face was found, and {heard}" if media.has_video else heard)
 
 
-def no_face_detail(prepared: Prepared) -> str:
-    if not prepared.media.has_video:
+def no_face_detail(media: MediaInfo) -> str:
+    if not media.has_video:
         return "the recording has no picture; send one that shows a face"
     return "no window shows a face for long enough; send a recording of one upright face that is not too small"

@@ -10,26 +10,31 @@ from typing import Any, Final, TypeVar
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Receive, Scope, Send
 
-from models.inputs.prepare import Prepared, Recording
+from models.inputs.prepare import Recording
 from models.spec import Task
 from service.admission import Place
-from service.answers import build_reply, calibrate
 from service.bundles import BundleShelf, LoadedBundle, UnknownBundle
 from service.context import RequestContext
-from service.errors import ClientGone, DeadlineExceeded, FieldError, InvalidField, MalformedRequest
+from service.errors import ClientGone, DeadlineExceeded, FieldError, InvalidField, MalformedRequest, ServiceError
 from service.fields import FILES, TEXTS, Fields, decimal, read_fields
 from service.form import Form, boundary_of, read_form
+from service.idempotency import idempotency_key
 from service.lifecycle import Lifecycle, Resources
+from service.ndjson import Lines, wants_lines
 from service.offload import ended, offload
-from service.pipeline import Computed, Question
+from service.pipeline import Question
 from service.settings import Settings
+from service.sharing import Asked, Sharing, disconnected, payload_digest
 from service.telemetry import Telemetry
 from service.upload import BodyLimits, Pictures, Spool, read_body, too_large
+from service.whole import Whole
 
 T = TypeVar("T")
 DIGITS: Final = re.compile(r"[0-9]{1,20}")
+CLOCK_S: Final = 0.05
+"""Two clocks that read a deadline may differ by so much."""
 
 
 class Predictor:
@@ -39,6 +44,7 @@ class Predictor:
         self.settings = settings
         self.lifecycle = lifecycle
         self.telemetry = telemetry
+        self.sharing = Sharing(settings, telemetry)
 
     async def answer(self, task: Task, request: Request) -> Response:
         """The whole way of one request. Raises ServiceError and ClientGone."""
@@ -65,21 +71,29 @@ class Predictor:
         return min(asked_s, self.settings.max_request_timeout_s)
 
     async def answer_in_time(self, task: Task, request: Request, deadline_s: float) -> Response:
-        resources = self.lifecycle.require()
+        resources = self.lifecycle.require(request.state.context.request_id)
         boundary = boundary_of(request.headers.get("content-type", ""))
+        key = idempotency_key(request.headers)
         declared_bytes = self.declared_bytes(request.headers)
         self.refuse_hopeless(task, resources, deadline_s)
-        with resources.admission.place(declared_bytes) as place:
+        with resources.admission.place(task, declared_bytes) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:
                 form = await self.read_upload(task, request, boundary, spool, place)
                 question = ask(task, read_fields(form, task), spool, resources.shelf)
-                return await self.reply(question, request, resources, deadline_s)
+                place.arrived()
+                asked = Asked(task, payload_digest(form, await spool.digest()), question.bundle.identity, key)
+                response = await self.reply(question, asked, request, resources, deadline_s)
+                if (seconds := request.state.context.seconds).keys() > {"upload"}:  # no other one did its work
+                    place.answered(seconds)
+                return response
             finally:
                 spool.close()
 
-    def declared_bytes(self, headers: Headers) -> int:
-        """Content-Length, 0 where there is none; TooLarge where it is over the limit."""
+    def declared_bytes(self, headers: Headers) -> int | None:
+        """Content-Length; 0 without a body, None where its length is not told. TooLarge where it is over the limit."""
+        if "transfer-encoding" in headers:
+            return None
         given = headers.get("content-length", "0")
         if not DIGITS.fullmatch(given):
             raise MalformedRequest("Content-Length is not a number of bytes")
@@ -108,12 +122,54 @@ class Predictor:
         finally:
             context.add("upload", time.monotonic() - context.started_s)
 
-    async def reply(self, question: Question, request: Request, resources: Resources, deadline_s: float) -> Response:
+    async def reply(
+        self, question: Question, asked: Asked, request: Request, resources: Resources, deadline_s: float
+    ) -> Response:
+        """The answer in the form that the client wants; a whole one may be that of an equal request."""
         context: RequestContext = request.state.context
-        work = resources.pipeline.compute(question, deadline_s, context)
-        prepared, computed = await while_connected(work, request.receive)
-        render_it = partial(render, question, prepared, computed, context, self.telemetry)
-        return Response(await offload(resources.threads, render_it), media_type="application/json")
+        if wants_lines(request.headers):
+            return await self.stream(question, request, resources, deadline_s)
+        run = partial(self.compute_whole, question, context, resources, deadline_s)
+        return await self.sharing.answer(asked, context, run, partial(disconnected, request.receive))
+
+    async def compute_whole(
+        self, question: Question, context: RequestContext, resources: Resources, deadline_s: float
+    ) -> Response:
+        whole = Whole(question, context, self.telemetry)
+        preparation = await resources.pipeline.compute(question, deadline_s, context, whole)
+        render = partial(whole.render, preparation)
+        return Response(await offload(resources.threads, render), media_type="application/json")
+
+    async def stream(self, question: Question, request: Request, resources: Resources, deadline_s: float) -> Response:
+        """The answer as JSON lines, sent when this returns. Raises as `reply` does until the status is out."""
+        context: RequestContext = request.state.context
+        lines = Lines(question, context, self.telemetry, request._send)
+        work = resources.pipeline.compute(question, deadline_s, context, lines)
+        try:
+            await while_connected(lines.write(work), request.receive)
+        except ClientGone:
+            raise
+        except ServiceError as error:
+            if not lines.begun:
+                raise
+            await lines.fail(error)
+        except asyncio.CancelledError:
+            if not lines.begun or time.monotonic() < deadline_s - CLOCK_S:
+                raise
+            # the time is over: that is said here, since no other status can follow the one that is out
+            await lines.fail(DeadlineExceeded("the request was not done in its time; what came before stands"))
+        except Exception:
+            if lines.begun:
+                await lines.fail(ServiceError("this is a bug in the service; report it with its X-Request-ID"))
+            raise
+        return Sent()
+
+
+class Sent(Response):
+    """Stands for an answer that has gone out already."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pass
 
 
 def default_bundle(shelf: BundleShelf, task: Task) -> LoadedBundle:
@@ -139,18 +195,7 @@ def ask(task: Task, fields: Fields, spool: Spool, shelf: BundleShelf) -> Questio
         pictures_fps=fields.fps,
         audio=spool.source(fields.audio) if fields.audio else None,
     )
-    return Question(task, bundle, recording, fields.span, fields.frame_detail)
-
-
-def render(
-    question: Question, prepared: Prepared, computed: list[Computed], context: RequestContext, telemetry: Telemetry
-) -> bytes:
-    """The answer as JSON, and its windows counted; with thousands of them too long a work for the event loop."""
-    answered = calibrate(question, computed)
-    telemetry.answered(question.bundle.bundle, answered)
-    reply = build_reply(question, prepared, answered, context, time.monotonic() - context.started_s)
-    without = None if question.frame_detail else {"windows": {"__all__": {"frames"}}}
-    return reply.model_dump_json(by_alias=True, exclude=without).encode()
+    return Question(task, bundle, recording, fields.span, fields.follow, fields.frame_detail)
 
 
 async def covered(chunks: AsyncIterator[bytes], place: Place) -> AsyncIterator[bytes]:
@@ -174,8 +219,3 @@ async def while_connected(work: Coroutine[Any, Any, T], receive: Receive) -> T:
         working.cancel()
         watching.cancel()
         await ended(working, watching)
-
-
-async def disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,41 +1,222 @@
-"""uvicorn's HTTP/1.1 with what it leaves out: a time in which a request's headers must have come."""
+"""uvicorn's HTTP/1.1 on llhttp, with what they leave out: limits, and what two servers in a row may read differently.
+
+llhttp is strict about framing and line ends. Refused beside that is what another server could take for more, fewer or
+other requests (RFC 9112, sections 3.2, 6.1, 6.3 and 7.1), and what would hold a connection for nothing.
+"""
 
 import asyncio
 from typing import Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.head_with_body import HeadWithBody
 
 HEADERS_WITHIN_S: Final = 10.0
+MAX_HEADER_BYTES: Final = 65_536
+MAX_PIPELINED: Final = 16
+"""Requests that may wait on one connection for the answer to an earlier one."""
+DISCARD_BYTES: Final = 1 << 20
+DISCARD_S: Final = 1.0
+"""What is still read of a client that was refused: to close at once would reset the connection under its answer."""
+UNREAD_S: Final = 30.0
+"""A client that takes nothing of its answer for so long is given up."""
+CUT_SHORT: Final = "cut_short"
+"""In the state of a scope whose client closed its side before the body was complete."""
+BAD_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
+    b"connection: close\r\n\r\n%b"
+)
+Headers = list[tuple[bytes, bytes]]
 
 
-class Protocol(H11Protocol):
-    """One connection. It is closed where a request's headers are not complete `HEADERS_WITHIN_S` after its begin."""
+class Refused(Exception):
+    """Not a request that is answered. Raised within the parser, which reports it as an error in what it reads."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. It is closed where a request's headers are not complete `HEADERS_WITHIN_S` after its begin.
+
+    Broken HTTP gets a bare 400; a whole request before it is answered first.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.headers_timer: asyncio.TimerHandle | None = None
+        self.running: RequestResponseCycle | None = None
+        """The request that is being answered; `cycle` is the last one that came."""
+        self.within_head = False
+        self.head_bytes = 0
+        self.unparsed_bytes = 0
+        """What came since the last headers, or the last part of a body."""
+        self.deaf = False
+        """Whether what still comes is thrown away."""
+        self.discarded_bytes = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        self.expect_headers()
+        self.writer = HeadWithBody(transport)
+        self.transport = self.writer  # type: ignore[assignment]  # it has all methods of the other
+        self.close_after(HEADERS_WITHIN_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.headers_came()
+        self.stop_timer()
+        self.stop_unread_timer()
+        self.leave_running()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            self.discard(len(data))
+            return
+        self.unparsed_bytes += len(data)
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
-            self.expect_headers()
-        else:
-            self.headers_came()
+        if self.deaf:
+            return
+        if self.unparsed_bytes > MAX_HEADER_BYTES:
+            self.send_400_response("The headers are too large.")
+        elif self.within_head or self.cycle is None or self.cycle.response_complete:
+            if self.timer is None:
+                self.close_after(HEADERS_WITHIN_S)
+        elif self.timer is not None:
+            self.stop_timer()
 
-    def expect_headers(self) -> None:
-        if self.headers_timer is None:
-            self.headers_timer = self.loop.call_later(HEADERS_WITHIN_S, self.transport.close)
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's own returns nothing, which means to close
+        """Whether to keep the other direction open: a client that sent too little may still read what is wrong."""
+        cycle = self.cycle
+        if self.deaf or self.within_head or cycle is None or not cycle.more_body or cycle.response_started:
+            return False
+        if not self.writer.transport.can_write_eof():  # over TLS both directions end together
+            return False
+        self.deaf = True
+        cycle.scope["state"][CUT_SHORT] = True
+        cycle.keep_alive = cycle.more_body = False
+        cycle.message_event.set()
+        return True
 
-    def headers_came(self) -> None:
-        if self.headers_timer is not None:
-            self.headers_timer.cancel()
-            self.headers_timer = None
+    def discard(self, size: int) -> None:
+        self.discarded_bytes += size
+        if self.discarded_bytes > DISCARD_BYTES:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise Refused
+        super().on_message_begin()
+        self.within_head, self.head_bytes = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.head_bytes += len(name) + len(value)
+        if self.head_bytes > MAX_HEADER_BYTES:
+            raise Refused
+        if self.within_head:  # a trailer must not pass for a header
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self.within_head, self.unparsed_bytes = False, 0
+        refuse_ambiguous(self.parser.get_http_version(), self.url, self.headers)
+        upgrades = self.parser.should_upgrade()
+        if upgrades and (self.parser.get_method() == b"CONNECT" or has_body(self.headers) or self.is_answering()):
+            raise Refused  # llhttp would read the body as the next request
+        super().on_headers_complete()
+        if upgrades and not self._should_upgrade():
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self.unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.unparsed_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.writer.answered()
+        super().on_response_complete()
+        if self.within_head and self.timer is None:
+            self.close_after(HEADERS_WITHIN_S)
+
+    def handle_websocket_upgrade(self) -> None:
+        """The connection is another protocol's from now on."""
+        self.deaf = True
+        self.stop_timer()
+        self.transport = self.writer.transport
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        self.unread_timer = self.loop.call_later(UNREAD_S, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.stop_unread_timer()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer broken HTTP, and close."""
+        self.deaf = True
+        last = self.cycle
+        if last is not None and not last.response_complete and not last.more_body:
+            last.keep_alive = False
+            return
+        self.leave_running()
+        self.writer.flush()
+        if self.running is None or self.running.response_complete or not self.running.response_started:
+            self.writer.transport.write(BAD_REQUEST % (len(msg), msg.encode("ascii")))
+        if self.writer.transport.can_write_eof():  # TLS has no such half
+            self.writer.transport.write_eof()
+        self.stop_timer()
+        self.close_after(DISCARD_S)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """So clients offer HTTP/2. The answer is HTTP/1.1, on a connection of its own."""
+        self.deaf = True
+
+    def is_answering(self) -> bool:
+        return self.running is not None and not self.running.response_complete
+
+    def leave_running(self) -> None:
+        """Let the app know that nobody waits for its answer."""
+        if self.running is not None and self.is_answering():
+            self.running.disconnected = True
+            self.running.message_event.set()
+
+    def close_after(self, seconds: float) -> None:
+        self.timer = self.loop.call_later(seconds, self.transport.close)
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def stop_unread_timer(self) -> None:
+        if self.unread_timer is not None:
+            self.unread_timer.cancel()
+            self.unread_timer = None
+
+
+def refuse_ambiguous(version: str, url: bytes, headers: Headers) -> None:
+    """Refuse what names no host or several, is coded in a way that is not decoded here, or is of another HTTP."""
+    hosts = encodings = 0
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            encodings += 1
+            if value.strip().lower() != b"chunked" or version != "1.1":
+                raise Refused
+    if version == "1.1":
+        if hosts != 1 or encodings > 1:
+            raise Refused
+    elif version != "1.0" or hosts > 1:
+        raise Refused
+    if b"#" in url:
+        raise Refused
+
+
+def has_body(headers: Headers) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)

@@ -3,12 +3,14 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from models.manifest import Calibration
 from service import schemas
 from service.answers import bundle_warnings
-from service.bundles import LoadedBundle
+from service.bundles import BundleShelf, LoadedBundle
 from service.lifecycle import Lifecycle, versions
-from service.openapi import PREDICT_AFFECT, PREDICT_PAIN, problems
+from service.openapi import PREDICT_AFFECT, PREDICT_PAIN, lines, problems
 from service.predict import Predictor
+from service.reload import Role
 from service.telemetry import Telemetry
 
 
@@ -19,7 +21,7 @@ def build_router(lifecycle: Lifecycle, telemetry: Telemetry, predictor: Predicto
     @router.post(
         "/predict/pain",
         response_model=schemas.PainAnswerReply,
-        responses=problems("predict"),
+        responses=lines("pain") | problems("predict"),
         openapi_extra=PREDICT_PAIN,
         tags=["predict"],
     )
@@ -30,7 +32,7 @@ def build_router(lifecycle: Lifecycle, telemetry: Telemetry, predictor: Predicto
     @router.post(
         "/predict/valence-arousal",
         response_model=schemas.AffectAnswerReply,
-        responses=problems("predict"),
+        responses=lines("valence-arousal") | problems("predict"),
         openapi_extra=PREDICT_AFFECT,
         tags=["predict"],
     )
@@ -61,22 +63,53 @@ def build_router(lifecycle: Lifecycle, telemetry: Telemetry, predictor: Predicto
         """The loaded bundles, and the versions of what computes here."""
         resources = lifecycle.require()
         return schemas.ModelsReply(
-            models=[model_reply(loaded) for loaded in resources.shelf.bundles], versions=versions(resources.providers)
+            models=model_replies(resources.shelf, resources.shadow.share), versions=versions(resources.providers)
         )
 
     return router
 
 
-def model_reply(loaded: LoadedBundle) -> schemas.ModelReply:
+def model_replies(shelf: BundleShelf, shadow_share: float) -> list[schemas.ModelReply]:
+    """Every loaded bundle, and how much of the requests or windows goes to it."""
+    tried = {canary.name for canary in shelf.canaries}
+    shares = [1 - shelf.canary_share if loaded.name in tried else 1.0 for loaded in shelf.bundles]
+    return [
+        *(model_reply(loaded, "bundle", share) for loaded, share in zip(shelf.bundles, shares, strict=True)),
+        *(model_reply(loaded, "canary", shelf.canary_share) for loaded in shelf.canaries),
+        *(model_reply(loaded, "shadow", shadow_share) for loaded in shelf.shadows),
+    ]
+
+
+def calibration_reply(calibration: Calibration) -> schemas.CalibrationReply:
+    """What is known of a graph's sets and intervals."""
+    return schemas.CalibrationReply(
+        kind=calibration.kind,
+        confidence_level=calibration.confidence_level,
+        people=calibration.people,
+        reason=calibration.reason,
+        coverage={
+            output: schemas.CoverageReply.model_validate(found.model_dump())
+            for output, found in calibration.coverage.items()
+        },
+    )
+
+
+def model_reply(loaded: LoadedBundle, role: Role, share: float) -> schemas.ModelReply:
     """A bundle as /models lists it."""
     manifest, provenance = loaded.bundle.manifest, loaded.bundle.manifest.provenance
     return schemas.ModelReply(
         name=manifest.name,
         version=loaded.bundle.version,
+        role=role,
+        share=share,
         task=manifest.task,
         levels=list(manifest.levels),
         graphs=[
-            schemas.GraphReply(available=list(graph.available), hallucinated=list(graph.hallucinated))
+            schemas.GraphReply(
+                available=list(graph.available),
+                hallucinated=list(graph.hallucinated),
+                calibration=calibration_reply(graph.calibration),
+            )
             for graph in manifest.graphs
         ],
         window_s=manifest.inputs.window_s,

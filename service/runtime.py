@@ -3,24 +3,29 @@
 A device that was asked for is used or refused, never replaced without a word.
 """
 
+import ctypes
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from models.manifest import GraphSpec
+from service.cancellation import Cancellation, RunCancelled
+from service.provider_options import CPU, CUDA, TENSORRT, Options, RuntimeOptions, provider_options, shape_profile
+from service.warm_up import BatchTime, WarmUp
 
-CUDA: Final = "CUDAExecutionProvider"
-CPU: Final = "CPUExecutionProvider"
 BUCKETS: Final = (1, 2, 4, 8, 16, 32)
-"""Batch sizes on CUDA; others are padded to the next one, since each new shape costs the device a search of its own."""
-CPU_MAX_BATCH: Final = 8
-"""On a CPU a larger batch only makes others wait for longer."""
+"""Batch sizes on a GPU; others are padded to the next one, since each new shape costs it a search of its own."""
+WORTH_A_TRY: Final = 1.05
+"""On a CPU larger batches are tried as long as a doubling makes items faster by this factor."""
+CPU_RUNS: Final = 3
+GPU_RUNS: Final = 2
+"""Runs of each size at warm-up: the first allocates, the others show the speed."""
 DTYPES: Final = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
 IDENTITY: Final = bytes.fromhex(
@@ -45,60 +50,72 @@ class Providers:
     """Execution providers in order of preference; the first one must really run the graphs."""
 
     names: tuple[str, ...]
+    devices: tuple[int, ...] = (0,)
+    """Numbers of the devices that compute; on a CPU each of them is one more set of sessions."""
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
 
     @classmethod
-    def choose(cls, asked: Sequence[str] = ()) -> Self:
+    def choose(
+        cls,
+        asked: Sequence[str] = (),
+        *,
+        devices: Sequence[int] = (0,),
+        options: RuntimeOptions = RuntimeOptions(),  # noqa: B008, it is frozen
+    ) -> Self:
         """`asked` as it is, or ProvidersError; where nothing is asked, CUDA if a device works, else the CPU."""
         offered = onnxruntime.get_available_providers()
         if missing := [name for name in asked if name not in offered]:
             raise ProvidersError(f"{', '.join(missing)} not installed; there are {', '.join(offered)}")
-        if CUDA in (asked or offered):
+        if {CUDA, TENSORRT} & set(asked or offered):
             onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed
         if asked:
-            chosen = cls(tuple(asked))
+            chosen = cls(tuple(asked), tuple(devices), options)
             if reason := chosen.failure():
                 raise ProvidersError(f"{asked[0]} does not work here: {reason}; there are {', '.join(offered)}")
             return chosen
-        cuda = cls((CUDA, CPU))
-        return cuda if CUDA in offered and cuda.failure() is None else cls((CPU,))
+        cuda = cls((CUDA, CPU), tuple(devices), options)
+        return cuda if CUDA in offered and cuda.failure() is None else cls((CPU,), tuple(devices), options)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the first provider is CUDA."""
-        return self.names[0] == CUDA
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The sizes to warm up; the last is the largest that a batcher should form."""
-        return BUCKETS if self.on_gpu else (1, CPU_MAX_BATCH)
+        """Whether the first provider computes on a GPU."""
+        return self.names[0] in (CUDA, TENSORRT)
 
     def failure(self) -> str | None:
-        """Why the first provider cannot run a graph; None if it can."""
+        """Why the first provider cannot run a graph on every device; None if it can."""
         try:
-            session = open_session(IDENTITY, self, intra_op_threads=1)
-            session.run(None, {"x": np.ones(1, np.float32)})
+            for device in self.devices:
+                open_session(IDENTITY, self, intra_op_threads=1, device=device).run(None, {"x": np.ones(1, np.float32)})
         except Exception as error:  # onnxruntime's errors share no base of their own
             return str(error)
         return None
 
-    def with_options(self) -> list[tuple[str, dict[str, str]]]:
+    def with_options(
+        self, device: int = 0, *, graph_key: str = "probe", profile: Options | None = None
+    ) -> list[tuple[str, Options]]:
         """Names and options as onnxruntime takes them."""
-        cuda = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
-        return [(name, cuda if name == CUDA else {}) for name in self.names]
+        return [
+            (name, provider_options(name, device, self.options, graph_key=graph_key, profile=profile or {}))
+            for name in self.names
+        ]
 
 
-def open_session(model: bytes | Path, providers: Providers, *, intra_op_threads: int) -> Any:
+def open_session(
+    model: bytes | Path, providers: Providers, *, intra_op_threads: int, device: int = 0, graph_key: str = "probe"
+) -> Any:
     """An onnxruntime session that really runs on the first provider; ProvidersError if it would run elsewhere."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 3  # what matters is raised
+    profile = batch_profile(model) if TENSORRT in providers.names and graph_key != "probe" else {}
     session = onnxruntime.InferenceSession(
         model if isinstance(model, bytes) else str(model),
         options,
-        providers=providers.with_options(),
+        providers=providers.with_options(device, graph_key=graph_key, profile=profile),
         enable_fallback=0,
     )
     if (got := session.get_providers()[0]) != providers.names[0]:
@@ -106,32 +123,42 @@ def open_session(model: bytes | Path, providers: Providers, *, intra_op_threads:
     return session
 
 
-class WarmUp(NamedTuple):
-    """What the first runs took."""
-
-    slowest_batch_s: float
-    seconds_per_item: float
-    """In the largest batch."""
+def batch_profile(model: bytes | Path) -> Options:
+    """TensorRT's shape profile of a graph over all buckets, from its inputs as the CPU reads them."""
+    session = open_session(model, Providers((CPU,)), intra_op_threads=1)
+    return shape_profile({fed.name: fed.shape[1:] for fed in session.get_inputs()}, BUCKETS)
 
 
 class GraphRunner:
-    """One graph on one device. May be called from several threads."""
+    """One graph on one device, with its twins on the others. May be called from several threads."""
 
     def __init__(
-        self, model: bytes | Path, graph: GraphSpec, *, providers: Providers, intra_op_threads: int, key: str = ""
+        self,
+        model: bytes | Path,
+        graph: GraphSpec,
+        *,
+        providers: Providers,
+        intra_op_threads: int,
+        key: str = "",
+        device: int | None = None,
     ) -> None:
+        self.key = key or graph.file
+        """Names the graph where time is estimated and measured."""
+        self.device = providers.devices[0] if device is None else device
         try:
-            self.session = open_session(model, providers, intra_op_threads=intra_op_threads)
+            self.session = open_session(
+                model, providers, intra_op_threads=intra_op_threads, device=self.device, graph_key=self.key
+            )
         except ProvidersError:
             raise
         except Exception as error:  # onnxruntime's errors share no base of their own
             raise GraphError(f"{graph.file}: onnxruntime cannot load it: {error}") from error
-        self.key = key or graph.file
-        """Names the graph where time is estimated and measured."""
         self.graph = graph
+        self.on_gpu = providers.on_gpu
         self.buckets = BUCKETS if providers.on_gpu else ()
-        self.batch_sizes = providers.batch_sizes
-        self.warm_up = WarmUp(0.0, 0.0)
+        self.bound_to = "cuda" if providers.on_gpu else None
+        """Where inputs are copied to before a run; None where they are read in place."""
+        self.warm_up = WarmUp()
         self.declared = {fed.name: fed for fed in self.session.get_inputs()}
         if set(self.declared) != set(graph.inputs.values()):
             raise GraphError(
@@ -140,30 +167,91 @@ class GraphRunner:
             )
         if unknown := sorted(fed.type for fed in self.declared.values() if fed.type not in DTYPES):
             raise GraphError(f"{graph.file}: has an input of {unknown[0]}; expected {' or '.join(DTYPES)}")
-        if graph.output not in (names := [given.name for given in self.session.get_outputs()]):
-            raise GraphError(f"{graph.file}: has no output {graph.output!r}, only {', '.join(names)}")
+        names = [given.name for given in self.session.get_outputs()]
+        for output in (graph.output, *graph.uncertainty.values()):
+            if output not in names:
+                raise GraphError(f"{graph.file}: has no output {output!r}, only {', '.join(names)}")
+        self.watch: Callable[[Arrays], None] | None = None
+        """Told what the T-Nets expect of their errors, (batch,) by modality, after each run; None: nobody asks."""
+        others = providers.devices[1:] if device is None else ()
+        self.twins: tuple[GraphRunner, ...] = tuple(
+            GraphRunner(
+                model, graph, providers=providers, intra_op_threads=intra_op_threads, key=self.key, device=other
+            )
+            for other in others
+        )
 
-    def run(self, inputs: Arrays) -> NDArray[np.generic]:
+    def on_device(self, index: int) -> "GraphRunner":
+        """The same graph on the device of this place in `Providers.devices`; this one on the first."""
+        return self if index == 0 else self.twins[index - 1]
+
+    def watch_all(self, watch: Callable[[Arrays], None] | None) -> None:
+        """Set `watch` here and on the other devices."""
+        for runner in (self, *self.twins):
+            runner.watch = watch
+
+    def run(self, inputs: Arrays, cancel: Cancellation | None = None) -> NDArray[np.generic]:
         """Output (batch, ...) of one array (batch, ...) per modality.
 
-        ValueError where a modality is missing, too many, or of another dtype or shape than the graph takes.
+        ValueError where a modality is missing, too many, or of another dtype or shape than the graph takes, and
+        RunCancelled where `cancel` was asked before the end.
         """
         size = self.check(inputs)
-        if not self.buckets:
-            return self.run_checked(inputs)
-        largest = self.buckets[-1]
+        largest = self.buckets[-1] if self.buckets else self.warm_up.useful_batch if self.warm_up.times else size
+        if size <= largest:
+            return self.run_part(inputs, size, cancel)
         parts = []
-        for start in range(0, size, largest):
+        for start in range(0, size, largest):  # so that memory is bounded, whatever a caller brings
             part = {modality: array[start : start + largest] for modality, array in inputs.items()}
-            count = min(largest, size - start)
-            bucket = next(bucket for bucket in self.buckets if bucket >= count)
-            parts.append(self.run_checked({m: pad(array, bucket) for m, array in part.items()})[:count])
+            parts.append(self.run_part(part, min(largest, size - start), cancel))
         return np.concatenate(parts)
 
-    def run_checked(self, inputs: Arrays) -> NDArray[np.generic]:
-        feeds = {self.graph.inputs[modality]: array for modality, array in inputs.items()}
-        output: NDArray[np.generic] = self.session.run([self.graph.output], feeds)[0]
+    def run_part(self, inputs: Arrays, size: int, cancel: Cancellation | None) -> NDArray[np.generic]:
+        """`run` of no more than the graph takes at once."""
+        if not self.buckets or size in self.buckets:
+            return self.run_watched(inputs, cancel, size)
+        bucket = next(bucket for bucket in self.buckets if bucket > size)
+        return self.run_watched({m: pad(array, bucket) for m, array in inputs.items()}, cancel, size)[:size]
+
+    def run_watched(self, inputs: Arrays, cancel: Cancellation | None, count: int) -> NDArray[np.generic]:
+        """The output for arrays of which the first `count` rows are asked for, and the others pad."""
+        watch = self.watch
+        if watch is None:
+            return self.run_checked(inputs, cancel)
+        expected = self.graph.uncertainty
+        output, *rows = self.run_outputs([self.graph.output, *expected.values()], inputs, cancel)
+        watch({modality: row[:count] for modality, row in zip(expected, rows, strict=True)})
         return output
+
+    def run_checked(self, inputs: Arrays, cancel: Cancellation | None = None) -> NDArray[np.generic]:
+        return self.run_outputs([self.graph.output], inputs, cancel)[0]
+
+    def run_outputs(
+        self, names: Sequence[str], inputs: Arrays, cancel: Cancellation | None
+    ) -> list[NDArray[np.generic]]:
+        feeds = {self.graph.inputs[modality]: array for modality, array in inputs.items()}
+        options = None if cancel is None else cancel.options
+        try:
+            if self.bound_to is not None:
+                return self.run_bound(names, feeds, self.bound_to, options)
+            outputs: list[NDArray[np.generic]] = self.session.run(names, feeds, options)
+        except Exception as error:  # onnxruntime's errors share no base of their own
+            if cancel is not None and cancel.recognises(error):
+                raise RunCancelled from None
+            raise
+        return outputs
+
+    def run_bound(self, names: Sequence[str], feeds: Arrays, place: str, options: Any) -> list[NDArray[np.generic]]:
+        """Copy each input to the device as it is, bytes as bytes, and only these outputs back."""
+        binding = self.session.io_binding()
+        for name, array in feeds.items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), place, self.device)
+            binding.bind_ortvalue_input(name, value)
+        for name in names:
+            binding.bind_output(name)
+        self.session.run_with_iobinding(binding, options)
+        outputs: list[NDArray[np.generic]] = binding.copy_outputs_to_cpu()
+        return outputs
 
     def check(self, inputs: Arrays) -> int:
         """The batch size; ValueError where the arrays do not fit the graph."""
@@ -186,17 +274,44 @@ class GraphRunner:
         return sizes.pop()
 
     def warm(self, example: Arrays) -> WarmUp:
-        """Run every batch size that will be served, from rows of `example`; keeps and returns what it took."""
-        slowest_s = last_s = 0.0
-        for size in self.batch_sizes:
+        """Run every batch size that may be served, from rows of `example`; keeps and returns what it took.
+
+        On a CPU sizes are tried as long as they gain anything, and the memory of the largest is given back.
+        """
+        times: list[BatchTime] = []
+        slowest_s = 0.0
+        for size in BUCKETS:
             batch = {modality: np.resize(array, (size, *array.shape[1:])) for modality, array in example.items()}
-            for _ in range(2):  # the first run allocates, the second shows the speed
-                began = time.perf_counter()
-                self.run(batch)
-                last_s = time.perf_counter() - began
-                slowest_s = max(slowest_s, last_s)
-        self.warm_up = WarmUp(slowest_s, last_s / self.batch_sizes[-1])
+            taken = [self.timed(batch) for _ in range(GPU_RUNS if self.on_gpu else CPU_RUNS)]
+            slowest_s = max(slowest_s, *taken)
+            times.append(BatchTime(size, min(taken)))
+            if not self.on_gpu and len(times) > 1 and gain(*times[-2:]) < WORTH_A_TRY:
+                break
+        if not self.on_gpu:
+            self.release_memory(example)
+        self.warm_up = WarmUp(slowest_s, tuple(times), padded=self.on_gpu)
+        for twin in self.twins:
+            twin.warm(example)
         return self.warm_up
+
+    def timed(self, batch: Arrays) -> float:
+        began = time.perf_counter()
+        self.run(batch)
+        return time.perf_counter() - began
+
+    def release_memory(self, example: Arrays) -> None:
+        """Shrink the CPU's arena to what one item needs, and give free pages back to the system."""
+        shrinking = Cancellation()
+        shrinking.options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self.run({modality: array[:1] for modality, array in example.items()}, shrinking)
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+        if trim is not None:
+            trim(0)
+
+
+def gain(smaller: BatchTime, larger: BatchTime) -> float:
+    """How much faster an item is in the larger batch."""
+    return (larger.items / larger.seconds) / (smaller.items / smaller.seconds)
 
 
 def pad(array: NDArray[np.generic], size: int) -> NDArray[np.generic]:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.manifest import CalibrationKind
 from models.spec import Task
 
 API_VERSION = "1.0"
@@ -178,14 +179,55 @@ class Health(Reply):
     status: Literal["ok", "starting", "draining", "stalled", "failed"]
 
 
+class CoverageReply(Reply):
+    """How often one output's sets or intervals held the truth on the test people, as shares of a person's windows."""
+
+    mean: float = Field(description="over people")
+    tenth_percentile: float = Field(description="a tenth of the people were covered less often")
+    width: float = Field(description="mean size of the sets, or width of the intervals in units of the output")
+    people: int
+
+
+class CalibrationReply(Reply):
+    """What a graph's sets and intervals are worth."""
+
+    kind: CalibrationKind = Field(
+        description="conformal: holds for a window of a new person; heuristic: promises nothing; none: there are none"
+    )
+    confidence_level: float
+    people: int = Field(description="whose scores it is from")
+    reason: str | None = Field(description="why it is not conformal")
+    coverage: dict[str, CoverageReply] = Field(description="by output; empty where it was not measured")
+
+
 class GraphReply(Reply):
     available: list[str]
     hallucinated: list[str]
+    calibration: CalibrationReply
+
+
+class BundleEntry(Reply):
+    name: str
+    version: str
+    role: Literal["bundle", "canary", "shadow"]
+
+
+class ReloadReply(Reply):
+    """What a reload has changed."""
+
+    loaded: list[BundleEntry]
+    kept: list[BundleEntry]
+    removed: list[BundleEntry]
+    took_s: float
 
 
 class ModelReply(Reply):
     name: str
     version: str
+    role: Literal["bundle", "canary", "shadow"] = Field(
+        description="a canary answers some of the requests to the bundle of its name; a shadow answers nobody"
+    )
+    share: float = Field(description="of the requests that it answers; of the windows that a shadow runs on")
     task: Task
     levels: list[str]
     graphs: list[GraphReply]

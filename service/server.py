@@ -3,8 +3,11 @@
 uvicorn closes its sockets before it runs the app's shutdown, so a balancer would never see the readiness fail.
 """
 
+import asyncio
 import logging
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -13,8 +16,8 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
+from service.access.access import Access
 from service.lifecycle import Lifecycle
-from service.middleware import MAX_HEADER_BYTES
 from service.protocol import Protocol
 from service.settings import Settings
 
@@ -31,6 +34,8 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings, on_ready: Callable[[int], None]) -> None:
+        self.access: Access = app.state.access
+        tls = self.access.tls
         super().__init__(
             uvicorn.Config(
                 app,
@@ -43,9 +48,9 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                ssl_context_factory=None if tls is None else lambda _config, _default: tls,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=round(settings.max_request_timeout_s),
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             )
         )
         self.lifecycle: Lifecycle = app.state.lifecycle
@@ -63,6 +68,17 @@ class Server(uvicorn.Server):
             self.stop_at_s = time.monotonic() + self.drain_s
         else:
             self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and reload at every SIGHUP; signals reach the main thread only."""
+        await super().startup(sockets)
+        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Read keys and certificates again now, and the bundles soon."""
+        self.access.reload_or_log()
+        self.lifecycle.reload_soon()
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the serving."""

@@ -3,19 +3,24 @@
 import difflib
 import tempfile
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from service.candidates import Candidates
 
 PREFIX: Final = "PKDOT_"
 KUBERNETES_PREFIXES: Final = ("PKDOT_SERVICE_", "PKDOT_PORT_")
 """What Kubernetes sets for a service that is called pkdot; beside these, PKDOT_PORT=tcp://…"""
-OTHER_VARIABLES: Final = frozenset({"PKDOT_FACE_WHEEL_DIR", "PKDOT_CACHE_DIR"})
-"""Known, and without effect here: the first is read by the installation of the face nets, the second by training."""
+OTHER_VARIABLES: Final = frozenset({"PKDOT_FACE_WHEEL_DIR"})
+"""Known, and without effect here: it is read by the installation of the face nets."""
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+HostName = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9._-]+$|^\[[0-9a-f:.]+\]$")]
+Origin = Annotated[str, Field(pattern=r"^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")]
 
 
 class SettingsError(ValueError):
@@ -36,12 +41,59 @@ class Settings(BaseModel):
         default=(),
         description="onnxruntime execution providers, in order, separated by commas; empty: the best there is.",
     )
+    devices: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
+        default=(0,), description="Numbers of the GPUs that compute, separated by commas; they share one queue."
+    )
+    gpu_memory_bytes: Positive | None = Field(
+        default=None, description="Most memory that onnxruntime takes on each GPU; empty: all there is."
+    )
+    cudnn_search: Literal["HEURISTIC", "EXHAUSTIVE", "DEFAULT"] = Field(
+        default="HEURISTIC", description="How cuDNN chooses its convolutions; EXHAUSTIVE tries each at warm-up."
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="Folder for what is kept between starts: TensorRT's engines; empty: nothing is kept."
+    )
+
+    canary: Candidates | None = Field(
+        default=None,
+        description="FOLDER@SHARE: the bundle there, or each bundle there, answers this share of the requests to the "
+        "bundle of its name.",
+    )
+    shadow: Candidates | None = Field(
+        default=None,
+        description="FOLDER@SHARE: the bundle there also runs on this share of the windows that the bundle of its name "
+        "answered; the difference is a metric.",
+    )
+    admin_token: SecretStr | None = Field(default=None, description="Opens POST /admin/bundles/reload to its bearers.")
+    admin_token_file: Path | None = Field(default=None, description="File that holds the admin token.")
+
+    api_keys_file: Path | None = Field(
+        default=None, description="File of API keys, made with `pkdot keys new`; empty: nobody is asked for a key."
+    )
+    allowed_hosts: tuple[HostName, ...] = Field(
+        default=(),
+        description="Names by which the service may be called, without ports, separated by commas; *.example.org is "
+        "every name below example.org; empty: any.",
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description="Addresses or networks of balancers whose X-Forwarded-For, -Proto and -Host are believed.",
+    )
+    allowed_origins: tuple[Origin, ...] = Field(
+        default=(),
+        description="Origins, as https://ward.example, whose pages may call the service from browsers, beside its own.",
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="PEM file of the certificate and its chain; with the key's file it turns on TLS."
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
 
     max_upload_bytes: Positive = Field(default=512 << 20, description="Largest request body.")
     max_duration_s: Seconds = Field(default=900.0, description="Longest recording.")
     max_pixels: Positive = Field(default=4096 * 4096, description="Most pixels of a frame or picture.")
     max_frames: Positive = Field(default=36_000, description="Most frames of a video, or pictures in `frames`.")
     max_windows: Positive = Field(default=5_000, description="Most windows of one answer; bounds a small `hop_s`.")
+    max_faces: Positive = Field(default=8, description="Most faces that are followed with `face=all`.")
 
     sandbox: Literal["require", "auto", "off"] = Field(
         default="auto",
@@ -73,6 +125,19 @@ class Settings(BaseModel):
     )
     request_timeout_s: Seconds = Field(default=120.0, description="Time for a request without X-Request-Timeout.")
     max_request_timeout_s: Seconds = Field(default=600.0, description="Most that X-Request-Timeout can ask for.")
+    idempotency_s: Seconds = Field(
+        default=600.0, description="How long the answer to an Idempotency-Key is kept for a repeat."
+    )
+    max_idempotent_entries: Positive = Field(default=10_000, description="Most keys that are remembered.")
+    max_idempotent_bytes: Positive = Field(default=64 << 20, description="Most bytes of answers that are kept.")
+
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="`json` writes the log as an object a line, for machines."
+    )
+    otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")] = Field(
+        default="",
+        description="Address of an OpenTelemetry collector, as http://collector:4318; empty: no spans are made.",
+    )
     drain_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=5.0, description="After SIGTERM: how long to go on serving while /health/ready fails."
     )
@@ -86,12 +151,45 @@ class Settings(BaseModel):
             )
         return self
 
-    @field_validator("providers", mode="before")
+    @model_validator(mode="after")
+    def there_is_one_admin_token(self) -> Self:
+        if self.admin_token is not None and self.admin_token_file is not None:
+            raise ValueError("set either PKDOT_ADMIN_TOKEN or PKDOT_ADMIN_TOKEN_FILE, not both")
+        return self
+
+    @model_validator(mode="after")
+    def a_certificate_has_its_key(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("set both PKDOT_TLS_CERT_FILE and PKDOT_TLS_KEY_FILE, or neither")
+        return self
+
+    @field_validator(
+        "gpu_memory_bytes",
+        "cache_dir",
+        "canary",
+        "shadow",
+        "admin_token",
+        "admin_token_file",
+        "api_keys_file",
+        "tls_cert_file",
+        "tls_key_file",
+        mode="before",
+    )
+    @classmethod
+    def empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("providers", "devices", "allowed_hosts", "trusted_proxies", "allowed_origins", mode="before")
     @classmethod
     def split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def lower_case(cls, value: object) -> object:
+        return tuple(part.lower() for part in value) if isinstance(value, tuple) else value
 
 
 class Reading(NamedTuple):
@@ -151,6 +249,7 @@ def settings_table() -> str:
     lines = []
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-        default = "empty" if default == () else default
+        default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        default = "empty" if default in ("", None) else default
         lines.append(f"  {variable(name)} ({default}): {field.description}")
     return "\n".join(lines)

@@ -3,21 +3,26 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from models.bundle import Bundle
-from service.answers import Answered
 from service.context import RequestContext
+from service.tally import Answered
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+DISTANCES: Final = (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12)
+DIFFERENCES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4)
 VALUES: Final = (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 3.5, 4)
 MIN_UTILIZATION: Final = 0.01
 """Envoy ignores a report of 0."""
 RATE_HALF_LIFE_S: Final = 5.0
+REPORT_S: Final = 0.05
+"""How long a load report is good for: to make one takes as long as all other headers together."""
 
 
 class Rate:
@@ -27,6 +32,7 @@ class Rate:
         self.clock = clock
         self.decay = math.log(2) / half_life_s
         self.value, self.at_s = 0.0, clock()
+        self.total = 0.0
         self.lock = threading.Lock()
 
     def add(self, amount: float) -> None:
@@ -34,8 +40,10 @@ class Rate:
         with self.lock:
             self.value = self.per_second() + amount * self.decay
             self.at_s = self.clock()
+            self.total += amount
 
     def per_second(self) -> float:
+        """The rate at this moment."""
         return self.value * math.exp(-self.decay * (self.clock() - self.at_s))
 
 
@@ -45,6 +53,8 @@ class Telemetry:
     def __init__(self, *, latency_objective_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = registry = CollectorRegistry()
         self.latency_objective_s = latency_objective_s
+        self.clock = clock
+        self.report, self.reported_s = "", -math.inf
         self.finished, self.bugs = Rate(clock), Rate(clock)
         self.computing, self.decoding = Rate(clock), Rate(clock)
         """Seconds a second: the share of its time that the device, or a decoder, is at work."""
@@ -65,10 +75,37 @@ class Telemetry:
         self.answer_value = histogram(
             registry, "answer_value", "What was answered.", VALUES, "task", "bundle", "version", "output"
         )
+        self.hallucination_distance = histogram(
+            registry,
+            "hallucination_distance",
+            "Of the error that a T-Net expects from that of its training corpus, in standard deviations.",
+            DISTANCES,
+            "bundle",
+            "version",
+            "modality",
+        )
+        self.shadow_difference = histogram(
+            registry,
+            "shadow_difference",
+            "Of an answered window's output from the shadow's.",
+            DIFFERENCES,
+            "bundle",
+            "output",
+        )
+        self.shadow_windows = counter(registry, "shadow_windows", "Windows sampled for a shadow.", "bundle", "outcome")
+        self.refused = counter(registry, "refused", "Requests refused before they reached a route.", "code")
+        self.idempotent = counter(registry, "idempotent", "Predictions by what they were spared.", "result")
+        self.streams = gauge(registry, "streams", "Open streams.")
+        self.dropped_frames = counter(registry, "stream_dropped_frames", "Frames of streams that were passed over.")
         self.decoder_exits = counter(registry, "decoder_exits", "Decoders in a sandbox, by how they ended.", "cause")
         self.sandbox_layer = gauge(registry, "sandbox_layer", "Whether a layer of the sandbox holds.", "layer")
         self.build_info = gauge(registry, "build_info", "1.", "version", "ffmpeg", "onnxruntime", "provider")
         self.bundle_info = gauge(registry, "bundle_info", "1 for each loaded bundle.", "name", "version")
+
+        # to find a series takes a lock and a tuple of texts, and none of these ends while the service runs
+        self.in_flight_of, self.requests_of = cache(self.in_flight.labels), cache(self.requests.labels)
+        self.request_seconds_of = cache(self.request_seconds.labels)
+        self.stage_seconds_of = cache(self.stage_seconds.labels)
 
         self.watch("queue_items", "Windows that wait for the device.", lambda: self.queue_items())
         self.watch(
@@ -84,19 +121,19 @@ class Telemetry:
 
     def request_began(self, context: RequestContext) -> None:
         """A prediction's headers have come."""
-        self.in_flight.labels(context.task).inc()
+        self.in_flight_of(context.task).inc()
 
     def request_ended(self, context: RequestContext, status: int, took_s: float) -> None:
         """Its answer has gone, or its client has. Other requests than predictions are not counted."""
         if context.task is None:
             return
-        self.in_flight.labels(context.task).dec()
+        self.in_flight_of(context.task).dec()
         self.finished.add(1)
         self.bugs.add(context.code == "internal")
-        self.requests.labels(context.task, str(status), context.code).inc()
-        self.request_seconds.labels(context.task).observe(took_s)
+        self.requests_of(context.task, str(status), context.code).inc()
+        self.request_seconds_of(context.task).observe(took_s)
         for stage, seconds in context.seconds.items():
-            self.stage_seconds.labels(context.task, stage).observe(seconds)
+            self.stage_seconds_of(context.task, stage).observe(seconds)
         if context.code in {"client_gone", "deadline_exceeded"}:
             self.cancelled.labels(context.stage).inc()
 
@@ -113,6 +150,23 @@ class Telemetry:
                 for modality in window.computed.graph.hallucinated:
                     self.modality_windows.labels(modality, "hallucinated").inc()
 
+    def hallucinated(self, bundle: tuple[str, str], modality: str, distances: Iterable[float]) -> None:
+        """How far windows' hallucinations of `modality` lie from those of training, by graphs of `bundle`."""
+        distance = self.hallucination_distance.labels(*bundle, modality)
+        for value in distances:
+            distance.observe(value)
+
+    def forget(self, bundle: str, version: str) -> None:
+        """Remove every series of a bundle that is no longer loaded."""
+        self.bundle_info.remove_by_labels({"name": bundle, "version": version})
+        for metric in (self.batches, self.windows, self.answer_value, self.hallucination_distance):
+            metric.remove_by_labels({"bundle": bundle, "version": version})
+
+    def forget_shadow(self, bundle: str) -> None:
+        """Remove what was measured with the shadow of a bundle; another one begins anew."""
+        self.shadow_difference.remove_by_labels({"bundle": bundle})
+        self.shadow_windows.remove_by_labels({"bundle": bundle})
+
     def batch_ended(self, bundle: tuple[str, str], outcome: str, size: int, seconds: float) -> None:
         """A graph of `bundle` (name, version) ran on `size` windows."""
         self.batches.labels(*bundle, outcome).inc()
@@ -121,12 +175,18 @@ class Telemetry:
 
     def load_report(self) -> str:
         """ORCA's text form: how busy this replica is, over the last seconds."""
+        now_s = self.clock()
+        if now_s - self.reported_s >= REPORT_S:
+            self.report, self.reported_s = self.new_load_report(), now_s
+        return self.report
+
+    def new_load_report(self) -> str:
         wait_s = self.queued_s()
         busy = max(self.computing.per_second(), self.decoding.per_second())
         utilization = max(MIN_UTILIZATION, busy + wait_s / self.latency_objective_s)
         metrics = {
             "application_utilization": utilization,
-            "rps_fractional": self.finished.per_second(),
+            "rps_fractional": self.finished.per_second() + self.finished.decay,  # and the one that is answered now
             "eps": self.bugs.per_second(),
             "named_metrics.queue_seconds": wait_s,
         }

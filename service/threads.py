@@ -3,7 +3,10 @@
 import math
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+MAX_LANES: Final = 4
+"""More runs of a graph at once hold more memory and gain little."""
 
 
 class ThreadPlan(NamedTuple):
@@ -11,21 +14,28 @@ class ThreadPlan(NamedTuple):
 
     cores: int
     intra_op: int
-    """Threads inside one run of a graph."""
+    """Threads that a graph's runs share."""
     decoders: int
     """Recordings that are decoded at once, one core each."""
+    lanes: int = 1
+    """Runs of graphs at once on one device."""
 
 
 def plan_threads(cores: int, on_gpu: bool) -> ThreadPlan:
-    """On a CPU half of the cores compute and the rest decode; beside a GPU one feeds it and the rest decode.
+    """On a CPU computing and decoding may each use every core; beside a GPU one core feeds it and the rest decode.
+
+    Nothing spins, so a thread that waits costs nothing, and the two seldom peak together: tensors need no decoder, and
+    a recording is decoded before it is computed. One run at a time leaves cores idle where its operators cannot be
+    divided, so several runs share a graph's threads: a lone run still has them all.
 
     >>> plan_threads(8, on_gpu=False)
-    ThreadPlan(cores=8, intra_op=4, decoders=4)
+    ThreadPlan(cores=8, intra_op=8, decoders=8, lanes=4)
     """
     if cores < 1:
         raise ValueError(f"a plan needs at least one core; got {cores}")
-    intra_op = 1 if on_gpu else max(1, cores // 2)
-    return ThreadPlan(cores, intra_op, max(1, cores - intra_op))
+    if on_gpu:
+        return ThreadPlan(cores, 1, max(1, cores - 1))
+    return ThreadPlan(cores, cores, cores, min(cores, MAX_LANES))
 
 
 def available_cores() -> int:

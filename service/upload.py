@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, overload
 
@@ -20,6 +21,9 @@ from service.piece_reader import PieceReader
 DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 READ_AHEAD_BYTES: Final = 1 << 16
+DIGEST_BYTES: Final = 32
+INLINE_BYTES: Final = 1 << 16
+"""What is no larger is hashed at once: to wake a thread would take longer."""
 
 
 class BodyLimits(NamedTuple):
@@ -91,6 +95,8 @@ class Spool:
         self.size = 0
         self.unwritten = bytearray()
         self.file: io.FileIO | None = None
+        self.hashed = blake2b(digest_size=DIGEST_BYTES)
+        """What was written out."""
 
     async def write(self, data: bytes) -> None:
         self.unwritten += data
@@ -116,6 +122,7 @@ class Spool:
     def write_out(self) -> None:
         if self.file is None:
             self.file = tempfile.TemporaryFile(dir=self.folder, buffering=0)  # noqa: SIM115 - `close` closes it
+        self.hashed.update(self.unwritten)
         rest = memoryview(self.unwritten)
         try:
             while rest:
@@ -123,6 +130,17 @@ class Spool:
         finally:
             rest.release()
         self.unwritten = bytearray()
+
+    async def digest(self) -> bytes:
+        """BLAKE2b of all pieces one behind the other."""
+        if len(self.unwritten) <= INLINE_BYTES:
+            return self.digest_now()
+        return await offload(self.executor, self.digest_now)
+
+    def digest_now(self) -> bytes:
+        hashed = self.hashed.copy()
+        hashed.update(self.unwritten)
+        return hashed.digest()
 
     def content(self, piece: Piece) -> bytes:
         """The bytes of a piece."""
@@ -137,9 +155,13 @@ class Spool:
         return io.BufferedReader(PieceReader(self.file.fileno(), piece.start, piece.size), READ_AHEAD_BYTES)
 
     def close(self) -> None:
+        """Give the bytes back; a file in a thread, since to free a large one takes the disk its time."""
         self.unwritten = bytearray()
         if self.file is not None:
-            self.file.close()
+            try:
+                self.executor.submit(self.file.close)
+            except RuntimeError:  # the threads have ended before this request
+                self.file.close()
 
 
 class Pictures(Sequence[bytes]):

@@ -151,13 +151,13 @@ def conformal_calibration(
     reason that calls them a heuristic.
     """
     people, needed = len(np.unique(person)), people_needed(confidence_level)
-    quantile, reason = hierarchical_quantile, None
+    quantile, reason, heuristic = hierarchical_quantile, None, False
     if people < needed:
         reason = f"{people} calibration people are too few for {confidence_level:.0%}, which needs {needed}: "
         if out_of_fold is None:
             reason += "no set or interval is given"
         else:
-            (scores, person), quantile = out_of_fold, pooled_quantile
+            (scores, person), quantile, heuristic = out_of_fold, pooled_quantile, True
             people = len(np.unique(person))
             reason += (
                 f"a heuristic instead, the pooled out-of-fold scores of {people} people by nets of the same recipe"
@@ -168,6 +168,7 @@ def conformal_calibration(
         temperature=temperature,
         people=people,
         windows=len(person),
+        heuristic=heuristic,
         reason=reason,
     )
 

@@ -19,10 +19,10 @@ from models.nets.student import Student
 from training.config import RunConfig
 from training.corpora.splits import fold_count
 from training.predictions import Predictions, load_predictions
-from training.run import label, load_row, shared_stages, student_stages
 from training.run_folder import RunFolder
 from training.stages.diagnostics import matrices
 from training.stages.evaluate import predict_people
+from training.stages.kept import label, load_row, shared_stages, student_stages
 from training.stages.methods import ROWS
 from training.stages.prepare import open_setting, read_windows
 

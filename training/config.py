@@ -16,6 +16,7 @@ from models.nets.encoder_spec import encoders_of
 from models.nets.network import NetworkSpec
 from models.spec import FACE, VOICE, InputSpec, Modality, Task
 from training.stage_config import (
+    CalibrationConfig,
     Config,
     LabelsConfig,
     Seed,
@@ -82,6 +83,8 @@ class RunConfig(Config):
     tracker: Literal["tensorboard", "mlflow", "none"] = "tensorboard"
     """Where the curves of a run go."""
     confidence_level: Share = 0.9
+    """Of sets and intervals, for a window of a new person."""
+    calibration: CalibrationConfig = CalibrationConfig()
     seed: Seed = 0
 
     @field_validator("inputs")

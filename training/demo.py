@@ -14,8 +14,9 @@ from typing import Any
 
 from training.config import load_config
 from training.corpora.clip import Clip
-from training.run import evaluate_run, export_run, label, shared_stages, student_stages
+from training.run import evaluate_run, export_run
 from training.run_folder import RunFolder
+from training.stages.kept import label, shared_stages, student_stages
 from training.stages.methods import ROWS
 from training.stages.prepare import open_setting
 

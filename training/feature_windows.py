@@ -21,26 +21,7 @@ def feature_windows(
     """
     require_inputs(features, inputs, modalities)
     _require_whole_signals(features, inputs, modalities)
-    labels = features.labels
-    keys = [
-        (name, int(labels[i]) if labels.ndim == 1 else 0) for i, name in enumerate(features.clip)
-    ]  # (clip, class) of each row
-    first: dict[tuple[str, int], int] = {}  # (clip, class) to its first row, in the order of the clips
-    for row, key in enumerate(keys):
-        first.setdefault(key, row)
-    number = {key: i for i, key in enumerate(first)}
-    doubled = len(number) > len(set(features.clip))
-    clips = tuple(
-        Clip(
-            id=f"{name} class {level}" if doubled else name,
-            subject=features.group[row],
-            video=None,
-            level=level if labels.ndim == 1 and level >= 0 else None,
-            groups=features.groups[row],
-            split=features.split[row],
-        )
-        for (name, level), row in first.items()
-    )
+    clips, clip = _clips(features)
     people = tuple(sorted(set(features.group)))
     place = {name: i for i, name in enumerate(people)}
     observed = {name: torch.from_numpy(features.observed(name)) for name in modalities}
@@ -48,9 +29,9 @@ def feature_windows(
         store={name: torch.from_numpy(features.modalities[name]) for name in modalities},
         rows=torch.arange(len(features)),
         observed=observed,
-        targets=torch.from_numpy(labels),
+        targets=torch.from_numpy(features.labels),
         person=torch.tensor([place[name] for name in features.group]),
-        clip=torch.tensor([number[key] for key in keys]),
+        clip=torch.tensor(clip),
         spans_s=torch.from_numpy(np.ascontiguousarray(features.time_s)),
         people=people,
     )
@@ -66,6 +47,30 @@ def feature_windows(
         notes=features.notes,
     )
     return corpus, CorpusWindows(windows, (None,) * len(clips), ())
+
+
+def _clips(features: FeatureCorpus) -> tuple[tuple[Clip, ...], list[int]]:
+    """The corpus's clips, in the order of their first rows, and the number of each row's."""
+    labels = features.labels
+    level = [int(label) for label in labels] if labels.ndim == 1 else [-1] * len(labels)
+    keys = list(zip(features.clip, level, strict=True))
+    first: dict[tuple[str, int], int] = {}
+    for row, key in enumerate(keys):
+        first.setdefault(key, row)
+    number = {key: i for i, key in enumerate(first)}
+    doubled = len(number) > len(set(features.clip))
+    clips = tuple(
+        Clip(
+            id=f"{name} class {label}" if doubled else name,
+            subject=features.group[row],
+            video=None,
+            level=label if label >= 0 else None,
+            groups=features.groups[row],
+            split=features.split[row],
+        )
+        for (name, label), row in first.items()
+    )
+    return clips, [number[key] for key in keys]
 
 
 def _require_whole_signals(features: FeatureCorpus, inputs: InputSpec, modalities: Sequence[str]) -> None:

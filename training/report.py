@@ -9,6 +9,7 @@ import numpy as np
 
 from training.compare import Results, cell_folder, cells_of, compare, protocol_sentences, rows_of
 from training.config import RunConfig
+from training.page import write_page
 from training.plots import draw_ablations, draw_bars, draw_calibration, draw_matrices
 from training.table import Table, adjusted, latex, make_table, markdown, write_csv
 
@@ -29,7 +30,7 @@ def compare_all(
     folds: int | None,
     jobs: int,
 ) -> Report:
-    """Run what is not done yet of all recipes; `out`/NAME gets table.csv, table.md, table.tex and plots/."""
+    """Run what is not done yet of all recipes; `out`/NAME gets table.csv, table.md, table.tex, plots/, report.html."""
     everything = {
         config.name: compare(config, out / config.name, seeds, methods, folds=folds, jobs=jobs) for config in configs
     }
@@ -48,6 +49,7 @@ def compare_all(
         (path / "table.md").write_text(markdown(table), encoding="utf-8")
         (path / "table.tex").write_text(latex(table), encoding="utf-8")
         _draw(config, table, everything[config.name], path, cells_of(config, seeds, folds)[0], methods)
+        write_page(table, path / "plots", path / "report.html")
     return Report("\n".join(markdown(table) for table in tables), {table.name: asdict(table) for table in tables})
 
 

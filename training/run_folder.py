@@ -37,13 +37,13 @@ class RunFolder:
             return
         if not resume:
             raise ConfigError(f"{self.path} holds a run already; give --resume to go on, or another --out")
-        if held.read_text(encoding="utf-8") != _text(config):
+        if self.config() != config:  # not by their text: settings that came later have their defaults
             raise ConfigError(f"{self.path} holds a run of another configuration; give another --out")
 
     def begin(self, config: RunConfig, *, resume: bool) -> None:
         """Claim the folder for `config`; raises as `check` does. Called once the corpus is known to be sound."""
         self.check(config, resume=resume)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
         versions = {name: version(name) for name in VERSIONS_OF}
         self._write("versions.json", json.dumps({"python": platform.python_version(), **versions}, indent=1) + "\n")
         self._write("config.yaml", _text(config))

@@ -46,6 +46,16 @@ class LabelsConfig(Config):
     """Of each class its share (of values: of all windows), or all labels of a share of the people."""
 
 
+class CalibrationConfig(Config):
+    """What a run does where its calibration people are too few for a conformal quantile at `confidence_level`."""
+
+    few_people: Literal["none", "out-of-fold"] = "none"
+    """`none`: no set or interval, with the reason. `out-of-fold`: a heuristic, the pooled quantile of people's scores
+    by nets which did not see them; the recipe is trained `parts` times more for it."""
+    parts: Annotated[int, Field(ge=2)] = 5
+    """Of the training people; each part is scored by nets that were trained without it."""
+
+
 class StageConfig(Config):
     epochs: Annotated[int, Field(ge=1)] = 10
     batch: Annotated[int, Field(ge=2)] = 32
@@ -88,7 +98,9 @@ class StudentConfig(StageConfig):
     centre: Literal["none", "batch", "person"] = "none"
     """The mean that is subtracted from z before the cosine."""
     pair_cost: Weight = 0.0
-    """Added to the transport cost between different samples: 0 is PKDOT, a large one compares in pairs."""
+    """Added to the transport cost between samples that are apart: 0 is PKDOT, a large one compares in pairs."""
+    apart: Literal["sample", "label"] = "sample"
+    """Which samples are: any two, or those whose labels differ; a sample without a label is apart from all others."""
     bank: Annotated[int, Field(ge=0)] = 0
     """Prototypes that serve as anchors in place of the batch's own samples; 0 for none."""
     projection: Annotated[int, Field(ge=0)] = 0

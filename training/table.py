@@ -190,15 +190,16 @@ def write_csv(table: Table, file: Path) -> None:
 
 def markdown(table: Table) -> str:
     """The table with its sentences above, and the fixed comparisons below."""
-    return _render(table, _markdown_table)
+    return render(table, _markdown_table)
 
 
 def latex(table: Table) -> str:
     """The same as a LaTeX tabular (needs the package booktabs); the fixed comparisons are comments."""
-    return _render(table, _latex_table)
+    return render(table, _latex_table)
 
 
-def _render(table: Table, draw: Callable[[Table, list[str], list[list[str]]], str]) -> str:
+def render(table: Table, draw: Callable[[Table, list[str], list[list[str]]], str]) -> str:
+    """What `draw` makes of the table, the names of its columns, and its rows, each a name and its cells."""
     columns = headline_scores(table.task, next(iter(table.rows.values())).scores)
     head = ["row", *columns, "by person" if table.task in ("pain", "classification") else "pooled", "less bound B"]
     body = [
@@ -216,7 +217,7 @@ def _render(table: Table, draw: Callable[[Table, list[str], list[list[str]]], st
 def _markdown_table(table: Table, head: list[str], body: list[list[str]]) -> str:
     lines = [f"**{table.name}**: {table.seeds} seeds, {table.people} people. {' '.join(table.sentences)}", ""]
     lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *(f"| {' | '.join(row)} |" for row in body)]
-    return "\n".join([*lines, "", *_fixed_sentences(table), ""])
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in fixed_sentences(table)), ""])
 
 
 def _latex_table(table: Table, head: list[str], body: list[list[str]]) -> str:
@@ -225,16 +226,17 @@ def _latex_table(table: Table, head: list[str], body: list[list[str]]) -> str:
         return text + r" \\"
 
     said = " ".join((f"{table.name}: {table.seeds} seeds, {table.people} people.", *table.sentences))
-    lines = [f"% {sentence}" for sentence in _fixed_sentences(table)]
+    lines = [f"% {sentence}" for sentence in fixed_sentences(table)]
     note = rf"\multicolumn{{{len(head)}}}{{p{{\linewidth}}}}{{\footnotesize {escaped([said])[:-3]}}} \\"
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", escaped(head), r"\midrule"]
     return "\n".join([*lines, *map(escaped, body), r"\bottomrule", note, r"\end{tabular}", ""])
 
 
-def _fixed_sentences(table: Table) -> list[str]:
+def fixed_sentences(table: Table) -> list[str]:
+    """One for each comparison that was fixed in advance."""
     sentences = []
     for one in table.fixed:
-        text = f"- {one.a} less {one.b}: {_difference(one.found)} over {one.found.people} people"
+        text = f"{one.a} less {one.b}: {_difference(one.found)} over {one.found.people} people"
         if one.found.p_value is None:
             text += "; too few people for a test"
         else:

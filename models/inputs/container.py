@@ -106,20 +106,28 @@ def no_tick() -> None:
 
 
 class Nameless:
-    """A file object's bytes and nothing else of it: FFmpeg would read meaning into a `.name`."""
+    """A file object's bytes and nothing else of it: FFmpeg would read meaning into a `.name`.
+
+    Each has a position of its own, so that picture and sound can be read from one file object in turns.
+    """
 
     def __init__(self, source: Source) -> None:
         self._file: BinaryIO = BytesIO(source) if isinstance(source, bytes) else source
-        self.seek(0)
+        self._at = self._file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
+        self._file.seek(self._at)
+        data = self._file.read(size)
+        self._at += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        self._file.seek(self._at)
+        self._at = self._file.seek(offset, whence)
+        return self._at
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._at
 
 
 @contextmanager

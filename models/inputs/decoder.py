@@ -22,7 +22,7 @@ class Decoder(Protocol):
     ) -> Iterator[Frame]:
         """For each of the times the frame shown then."""
 
-    def read_sound(
+    def sound_pieces(
         self,
         source: Source,
         rate_hz: int,
@@ -31,8 +31,8 @@ class Decoder(Protocol):
         start_s: float = ...,
         end_s: float | None = ...,
         tick: Tick = ...,
-    ) -> NDArray[np.float32] | None:
-        """The sound between two times, mono."""
+    ) -> Iterator[NDArray[np.float32]]:
+        """The sound between two times, mono, piece by piece. It may be read in turns with `frames_at`."""
 
     def decode_picture(self, data: bytes, limits: MediaLimits) -> NDArray[np.uint8]:
         """One picture."""

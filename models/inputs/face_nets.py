@@ -25,6 +25,8 @@ LANDMARKS_FILE: Final = "landmarks.onnx"
 LANDMARKS_SIZE_PX: Final = 192
 SAME_FACE_OVERLAP: Final = 0.3
 """Candidates that overlap by this much (intersection over union) are one face."""
+NOSE: Final = 2
+SAME_NOSE: Final = 0.25  # of the larger box
 MAX_LOGIT: Final = 80.0  # exp(80) is finite in float32
 
 
@@ -75,6 +77,11 @@ class FaceNets:
         """
         near = search(rgb, self.detector_short, SHORT_RANGE)
         return near or search(rgb, self.detector_full, FULL_RANGE)
+
+    def detect_all(self, rgb: Picture) -> list[Detection]:
+        """As `detect`, but both nets are always asked: whoever sits in front hides nobody further away."""
+        near, far = search(rgb, self.detector_short, SHORT_RANGE), search(rgb, self.detector_full, FULL_RANGE)
+        return near + [d for d in far if not any(one_nose(d, other) for other in near)]
 
     def landmarks(self, rgb: Picture, roi: Roi) -> tuple[Points, float]:
         """468 points (float32 (468, 3), pixels of the picture) in a square that holds a face, and how surely it does.
@@ -163,6 +170,13 @@ def merge(candidates: list[Detection]) -> list[Detection]:
         keypoints = np.average([c.keypoints for c in same], axis=0, weights=weights).astype(np.float32)
         faces.append(Detection(box, best.score, keypoints))
     return faces
+
+
+def one_nose(a: Detection, b: Detection) -> bool:
+    """Whether two nets found one face: their boxes differ in size (the near one's measures 1.6 times the far one's),
+    but not the places of the nose tip."""
+    apart = math.dist(a.keypoints[NOSE].tolist(), b.keypoints[NOSE].tolist())
+    return apart <= SAME_NOSE * max(a.box.w, b.box.w)
 
 
 def sigmoid(logits: Floats) -> Floats:

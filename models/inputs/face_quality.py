@@ -68,4 +68,6 @@ def blur_along_rows(grey: NDArray[np.float32]) -> float:
     blurred = (sums[:, BLUR_REACH_PX:] - sums[:, :-BLUR_REACH_PX]) / BLUR_REACH_PX
     change, change_left = np.abs(np.diff(grey, axis=1)), np.abs(np.diff(blurred, axis=1))
     total = float(change.sum())
-    return 1 - float(np.maximum(change - change_left, 0).sum()) / total if total > 0 else 1.0
+    if total == 0:
+        return 1.0
+    return max(1 - float(np.maximum(change - change_left, 0).sum()) / total, 0.0)  # sums round

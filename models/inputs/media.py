@@ -28,7 +28,7 @@ from models.inputs.container import (
 )
 from models.inputs.orientation import frame_orientation
 from models.inputs.picture import decode_picture, read_picture
-from models.inputs.sound import read_sound
+from models.inputs.sound import read_sound, sound_pieces
 from models.inputs.video import Frame, frames_at
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "frames_at",
     "probe",
     "read_sound",
+    "sound_pieces",
 ]
 
 PICTURE_S = 0.04

@@ -55,29 +55,66 @@ def read_sound(
     end_s: float | None = None,
     tick: Tick = no_tick,
 ) -> NDArray[np.float32] | None:
-    """The sound between two times (seconds from the recording's start): float32 (samples,) at `rate_hz`.
-
-    The mean of the channels, full scale 1; NaN and infinity become 0. Sample 0 lies at `start_s`. Where the track has
-    no samples (a late start, gaps, damage) there are zeros, and the result ends where the track ends, or at `end_s`;
-    so it is empty where the track holds nothing of that part. None where there is no sound track. Raises MediaError.
-    """
+    """All of `sound_pieces` in one array, float32 (samples,); None where there is no sound track. Raises MediaError."""
     if read_picture(source, limits) is not None:
         return None
-    end_s = limits.max_duration_s if end_s is None else min(end_s, limits.max_duration_s)
     with open_media(source, limits) as media:
         if media.audio is None:
             return None
-        pieces = _pieces(media, limits, start_s - MARGIN_S, end_s + MARGIN_S, tick)
-        try:
-            placed = list(_resampled(pieces, start_s, rate_hz))
-        except av.FFmpegError:
-            raise MediaError("unreadable_media", "the sound is in a form that cannot be resampled") from None
-    length = min(max((at + len(mono) for at, mono in placed), default=0), round((end_s - start_s) * rate_hz))
-    samples = np.zeros(max(length, 0), np.float32)
+        return np.concatenate([np.zeros(0, np.float32), *_between(media, rate_hz, limits, start_s, end_s, tick)])
+
+
+def sound_pieces(
+    source: Source,
+    rate_hz: int,
+    limits: MediaLimits,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    tick: Tick = no_tick,
+) -> Iterator[NDArray[np.float32]]:
+    """The sound between two times (seconds from the recording's start), as it is decoded: float32 (n,) at `rate_hz`.
+
+    The mean of the channels, full scale 1; NaN and infinity become 0. The first sample of all lies at `start_s`, and
+    each piece follows the one before. Where the track has no samples (a late start, gaps, damage) there are zeros;
+    where it has two for one time, the earlier ones in the file stand. The pieces end where the track ends, or at
+    `end_s`; so there are none where the track holds nothing of that part, or where there is no sound track.
+    Raises MediaError.
+    """
+    if read_picture(source, limits) is not None:
+        return
+    with open_media(source, limits) as media:
+        if media.audio is not None:
+            yield from _between(media, rate_hz, limits, start_s, end_s, tick)
+
+
+def _between(
+    media: Media, rate_hz: int, limits: MediaLimits, start_s: float, end_s: float | None, tick: Tick
+) -> Iterator[NDArray[np.float32]]:
+    end_s = limits.max_duration_s if end_s is None else min(end_s, limits.max_duration_s)
+    pieces = _pieces(media, limits, start_s - MARGIN_S, end_s + MARGIN_S, tick)
+    try:
+        yield from _joined(_resampled(pieces, start_s, rate_hz), max(round((end_s - start_s) * rate_hz), 0), rate_hz)
+    except av.FFmpegError:
+        raise MediaError("unreadable_media", "the sound is in a form that cannot be resampled") from None
+
+
+def _joined(
+    placed: Iterator[tuple[int, NDArray[np.float32]]], length: int, rate_hz: int
+) -> Iterator[NDArray[np.float32]]:
+    """The pieces from place 0 to `length`, with zeros in the gaps, a second of them at most at a time."""
+    given = 0
     for at, mono in placed:
-        there = samples[max(at, 0) : max(at + len(mono), 0)]
-        there[:] = mono[max(-at, 0) :][: len(there)]
-    return samples
+        while given < min(at, length):
+            gap = np.zeros(min(at, length, given + rate_hz) - given, np.float32)
+            given += len(gap)
+            yield gap
+        piece = mono[given - at :][: length - given]
+        if len(piece):
+            given += len(piece)
+            yield piece
+        if given >= length:
+            return
 
 
 def _pieces(media: Media, limits: MediaLimits, start_s: float, end_s: float, tick: Tick) -> Iterator[_Piece]:

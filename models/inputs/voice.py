@@ -1,5 +1,6 @@
-"""What a network hears: log-mel energies of mono sound, and how loud it is."""
+"""What a network hears: log-mel energies of mono sound, and whether there is anything to hear."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -8,9 +9,16 @@ from numpy.typing import NDArray
 from models.spec import VoiceSpec
 
 POWER_FLOOR = 1e-6
-LOUDNESS_FLOOR_DB = -120.0
+SPEECH_HZ = (200.0, 3800.0)
+"""Speech has most of its energy here; the hum of mains lies below."""
+SILENCE_FRAME_S = 0.032
 SILENCE_DB = -60.0
-"""Below this RMS level a part counts as silent: well under speech in a bad room, well over a digital noise floor."""
+NOISE_DB = -47.0
+NOISE_FLATNESS = 0.28
+"""Measured as `is_silent` does it, over parts of 2 s at 16 kHz. 114 parts of speech (actors, and talking faces in a
+room), scaled to −55 dB RMS, have a level of −57 dB or more and a flatness of 0.10 or less; with white noise 10 dB below
+the speech 0.12, with as much noise as speech 0.23. White noise has a flatness of 0.53 to 0.63, pink noise 0.31 to 0.40;
+at −45 dB RMS their levels are −48 and −49 dB or less. Hum of 50 or 60 Hz with harmonics, at −45 dB RMS, has −66 dB."""
 
 
 def log_mel(samples: NDArray[np.float32], spec: VoiceSpec, steps: int) -> NDArray[np.float32]:
@@ -31,17 +39,34 @@ def log_mel(samples: NDArray[np.float32], spec: VoiceSpec, steps: int) -> NDArra
     return np.log(np.maximum(energy, np.float32(POWER_FLOOR)))
 
 
-def loudness_db(samples: NDArray[np.float32]) -> float:
-    """RMS level in dB of full scale, at least LOUDNESS_FLOOR_DB; a full-scale sine has −3."""
-    if not len(samples):
-        return LOUDNESS_FLOOR_DB
-    mean_square = float(np.mean(np.square(samples, dtype=np.float64)))
-    return max(10 * float(np.log10(max(mean_square, 1e-30))), LOUDNESS_FLOOR_DB)
+def is_silent(samples: NDArray[np.float32], rate_hz: int) -> bool:
+    """Whether nobody can be heard in mono samples (n,): no sound at all, hum, or noise of a low level.
+
+    What counts is the loudest tenth of frames of 32 ms in the band of speech. They are silent below SILENCE_DB (of full
+    scale; a tenth, so that a click is no voice), and below NOISE_DB where their spectral flatness, the geometric over
+    the arithmetic mean of power (Gray & Markel 1974), is NOISE_FLATNESS or more: speech has harmonics and formants.
+    """
+    power, weight = _speech_power(samples, rate_hz)
+    level = power.sum(axis=1) * weight  # (frames,): the mean square within the band
+    loudest = np.argsort(level)[-max(1, len(level) // 10) :]
+    level_db = 10 * math.log10(max(float(level[loudest[0]]), 1e-30))
+    if level_db < SILENCE_DB:
+        return True
+    chosen = np.maximum(power[loudest], 1e-20)
+    flatness = np.exp(np.log(chosen).mean(axis=1)) / chosen.mean(axis=1)
+    return level_db < NOISE_DB and float(np.median(flatness)) >= NOISE_FLATNESS
 
 
-def is_silent(samples: NDArray[np.float32]) -> bool:
-    """Whether the RMS level lies under SILENCE_DB; so does no sound at all."""
-    return loudness_db(samples) < SILENCE_DB
+def _speech_power(samples: NDArray[np.float32], rate_hz: int) -> tuple[NDArray[np.float64], float]:
+    """Power (frames, bins) in the band of speech, and what its sum is multiplied with to be a mean square."""
+    frame = round(SILENCE_FRAME_S * rate_hz)
+    padded = np.pad(samples, (0, max(0, frame - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[:: frame // 2] * _hann(frame)
+    spectrum = np.fft.rfft(frames)  # (frames, bins)
+    hz = np.fft.rfftfreq(frame, 1 / rate_hz)
+    band = (hz >= SPEECH_HZ[0]) & (hz <= SPEECH_HZ[1])
+    power: NDArray[np.float64] = spectrum.real[:, band] ** 2 + spectrum.imag[:, band] ** 2
+    return power, 2 / (frame * float(np.square(_hann(frame), dtype=np.float64).sum()))
 
 
 @lru_cache

@@ -55,10 +55,10 @@ class Call(NamedTuple):
 
 def find(shelf: BundleShelf, name: str, version: str | None) -> LoadedBundle:
     """The loaded bundle of this name and version; NotFound, which names those that are loaded."""
-    for loaded in shelf.bundles:
+    for loaded in shelf.answering():
         if loaded.name == name and version in (None, loaded.bundle.version):
             return loaded
-    known = ", ".join(f"{loaded.name} (version {loaded.bundle.version})" for loaded in shelf.bundles)
+    known = ", ".join(f"{loaded.name} (version {loaded.bundle.version})" for loaded in shelf.answering())
     asked = f"{name!r:.80}" if version is None else f"{name!r:.80} of version {version!r:.32}"
     raise NotFound(f"no model {asked} is loaded; there is {known}")
 

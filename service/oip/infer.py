@@ -53,7 +53,7 @@ class TensorInference:
     async def answer(self, request: Request) -> Response:
         """The whole way of one request. Raises ServiceError and ClientGone."""
         context: RequestContext = request.state.context
-        resources = self.lifecycle.require()
+        resources = self.lifecycle.require(context.request_id)
         bundle = find(resources.shelf, request.path_params["name"], request.path_params.get("version"))
         context.task = bundle.bundle.manifest.task
         self.telemetry.request_began(context)
@@ -73,14 +73,16 @@ class TensorInference:
         context: RequestContext = request.state.context
         refuse_encoding(request.headers)
         declared_bytes = self.predictor.declared_bytes(request.headers)
-        json_bytes = json_size(request.headers, declared_bytes)
-        with resources.admission.place(declared_bytes) as place:
+        json_bytes = json_size(request.headers, declared_bytes or 0)
+        with resources.admission.place(f"/v2 {bundle.name}", declared_bytes) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:
                 chunks = covered(read_body(request.receive, self.limits), place)
                 call, arrays = await self.read(chunks, json_bytes, bundle, resources, spool, context)
+                place.arrived()
                 until_s = min(deadline_s, context.started_s + call.timeout_s)
                 answer = await while_connected(compute(call, arrays, resources, until_s, context), request.receive)
+                place.answered(context.seconds)
             finally:
                 spool.close()
         render = partial(self.render, call, answer)
@@ -155,6 +157,7 @@ async def compute(
         raise DeadlineExceeded(f"{error}; give the request more time, or send fewer windows") from error
     except BatchInterrupted as error:
         raise NotReady("the service stopped computing; send the request again") from error
+    resources.shadow.consider(call.bundle, call.graph, items, answer.output)
     context.add("queue", answer.queue_s)
     context.add("inference", answer.inference_s)
     context.largest_batch = answer.largest_batch

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from models.manifest import output_names as calibrated_names
 from service.answers import bundle_warnings
-from service.bundles import LoadedBundle
+from service.bundles import BundleShelf, LoadedBundle
 from service.oip.datatypes import OF_INPUTS
 from service.oip.outputs import output_specs
 from service.version import VERSION
@@ -14,8 +14,11 @@ VARIABLE: Final = -1
 """The protocol's sign for an axis of any size: here always the batch."""
 
 
-def model_metadata(loaded: LoadedBundle) -> dict[str, Any]:
-    """Every tensor that some graph of the bundle takes, and every one that some graph can answer with."""
+def model_metadata(loaded: LoadedBundle, shelf: BundleShelf) -> dict[str, Any]:
+    """Every tensor that some graph of the bundle takes, and every one that some graph can answer with.
+
+    The versions are all that answer under its name: its own, and where there is a canary, both.
+    """
     manifest = loaded.bundle.manifest
     fed = dict.fromkeys(modality for graph in manifest.graphs for modality in graph.available)
     inputs = [
@@ -36,7 +39,7 @@ def model_metadata(loaded: LoadedBundle) -> dict[str, Any]:
     ]
     return {
         "name": manifest.name,
-        "versions": [loaded.bundle.version],
+        "versions": list(dict.fromkeys(one.bundle.version for one in shelf.answering() if one.name == loaded.name)),
         "platform": "onnxruntime_onnx",
         "inputs": inputs,
         "outputs": outputs,

@@ -35,7 +35,7 @@ def build_oip_routes(lifecycle: Lifecycle, inference: TensorInference) -> list[R
         return find(lifecycle.require().shelf, request.path_params["name"], request.path_params.get("version"))
 
     async def model(request: Request) -> Response:
-        return JSONResponse(model_metadata(asked_for(request)))
+        return JSONResponse(model_metadata(asked_for(request), lifecycle.require().shelf))
 
     async def model_ready(request: Request) -> Response:
         name, fit = asked_for(request).name, lifecycle.status() == "ok"

@@ -25,6 +25,8 @@ MOST_OF_A_ZYGOTE: Final = 64
 """Beyond any descriptor that a zygote holds."""
 READ_AHEAD_BYTES: Final = 1 << 16
 MAX_WORDS: Final = 500
+SOUND_PART_S: Final = 1
+"""Sound is handed back a second at a time; codecs give it in parts of some milliseconds."""
 
 
 class Order(NamedTuple):
@@ -160,7 +162,7 @@ def picture(link: Link, order: dict[str, Any], descriptor: int) -> None:
 
 
 def sound(link: Link, order: dict[str, Any], descriptor: int) -> None:
-    samples = media.read_sound(
+    pieces = media.sound_pieces(
         source_of(order, descriptor),
         order["rate_hz"],
         MediaLimits(**order["limits"]),
@@ -168,14 +170,21 @@ def sound(link: Link, order: dict[str, Any], descriptor: int) -> None:
         end_s=order["end_s"],
         tick=link.tick,
     )
-    if samples is None:
-        link.say("no_sound")
-        return
-    step = link.ring.slot_bytes // samples.itemsize
-    for at in range(0, len(samples), step):
-        part = samples[at : at + step]
+    for part in gathered(pieces, min(SOUND_PART_S * order["rate_hz"], link.ring.slot_bytes // 4)):
         link.deliver("samples", part, count=len(part))
     link.say("done")
+
+
+def gathered(pieces: Iterator[NDArray[np.float32]], count: int) -> Iterator[NDArray[np.float32]]:
+    """The same samples, so many at a time; the last part may be shorter."""
+    waiting = np.zeros(0, np.float32)
+    for piece in pieces:
+        waiting = np.concatenate([waiting, piece])
+        while len(waiting) >= count:
+            yield waiting[:count]
+            waiting = waiting[count:]
+    if len(waiting):
+        yield waiting
 
 
 def tries(link: Link, order: dict[str, Any], descriptor: int) -> None:  # noqa: ARG001 - nothing is read

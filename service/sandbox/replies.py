@@ -53,12 +53,6 @@ class SamplesLie(Reply):
     count: Count
 
 
-class NoSound(Reply):
-    """There is no sound track."""
-
-    kind: Literal["no_sound"]
-
-
 class Done(Reply):
     """All that was asked for has come."""
 
@@ -89,5 +83,5 @@ class Tried(Reply):
     stopped_by: dict[str, str]
 
 
-AnyReply = Ready | Facts | FrameLies | SamplesLie | NoSound | Done | Refused | Failed | Tried
+AnyReply = Ready | Facts | FrameLies | SamplesLie | Done | Refused | Failed | Tried
 REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="kind")])

@@ -12,7 +12,8 @@ from models.inputs import media
 from models.inputs.decoder import Decoder
 from models.inputs.media import MediaError
 from service.sandbox.child import Order
-from service.sandbox.decoder import Allowance, SandboxedDecoder
+from service.sandbox.conversation import Allowance, Conversation
+from service.sandbox.decoder import SandboxedDecoder
 from service.sandbox.landlock import landlock_abi
 from service.sandbox.layers import CHILD_LAYERS, LAYERS, ZYGOTE_LAYERS
 from service.sandbox.process import COMMAND, CannotFork, Child, ChildSpent, SandboxLost, Zygote, ZygoteLost
@@ -43,7 +44,7 @@ class SandboxError(Exception):
 class Sandbox:
     """Forks decoders; starts another zygote should one die. May be used from any thread.
 
-    `on_exit` is told how each child ended: "ok", "refused" (the recording was), "cancelled" (the request was), "lost"
+    `on_exit` is told how each decoder ended: "ok", "refused" (the recording was), "cancelled" (the request was), "lost"
     (the zygote died), or one of `process.Cause`. Raises SandboxError where no child can be had at all.
     """
 
@@ -105,25 +106,31 @@ class Sandbox:
 
     @contextlib.contextmanager
     def decoder(self, left_s: float) -> Iterator[Decoder]:
-        """A decoder in a child of its own, which is killed at the end; for a request that has `left_s` left.
+        """A decoder in children of its own, which are killed at the end; for a request that has `left_s` left.
 
         Raises SandboxLost.
         """
         allowance = Allowance(max(1, math.ceil(CPU_SHARE * left_s)), self.memory_bytes)
-        decoder = SandboxedDecoder(self.fork(allowance), allowance, logger.error)
-        ended = "cancelled"
-        try:
-            yield decoder
-            ended = "ok"
-        except MediaError:
-            ended = decoder.spent or "refused"
-            raise
-        except ZygoteLost as error:
-            ended = "lost"
-            raise SandboxLost("the process that decodes was lost") from error
-        finally:
-            decoder.child.close()
-            self.on_exit(ended)
+        with contextlib.ExitStack() as ends:
+
+            def begin() -> Conversation:
+                child = self.fork(allowance)
+                ends.callback(child.close)
+                return Conversation(child, allowance, logger.error)
+
+            decoder = SandboxedDecoder(begin)
+            ended = "cancelled"
+            try:
+                yield decoder
+                ended = "ok"
+            except MediaError:
+                ended = decoder.spent or "refused"
+                raise
+            except ZygoteLost as error:
+                ended = "lost"
+                raise SandboxLost("the process that decodes was lost") from error
+            finally:
+                self.on_exit(ended)
 
     def fork(self, allowance: Allowance) -> Child:
         """A child with every layer that held when it was proven. Raises SandboxLost."""

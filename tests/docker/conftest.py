@@ -21,11 +21,25 @@ REPLICAS = ("127.0.0.2", "127.0.0.3")
 
 
 class Fleet:
-    """The processes of one test, and where the balancer listens."""
+    """The processes of one test, by address, and where the balancer listens."""
 
-    def __init__(self, url: str, replicas: "dict[str, subprocess.Popen[bytes]]") -> None:
+    def __init__(self, url: str, port: int, start: Callable[[str], "subprocess.Popen[bytes]"]) -> None:
         self.url = url
-        self.replicas = replicas
+        self.port = port
+        self.start = start
+        self.replicas = {address: start(address) for address in REPLICAS}
+
+    def wait_until_ready(self) -> None:
+        for address in REPLICAS:
+            wait_until(lambda address=address: ready(f"http://{address}:{self.port}"))  # type: ignore[misc]
+
+    def restart(self, address: str) -> None:
+        """Stop a replica as an orchestrator does, and start another in its place; over once it is given work."""
+        self.replicas[address].terminate()
+        assert self.replicas[address].wait(timeout=60) == 0
+        self.replicas[address] = self.start(address)
+        self.wait_until_ready()
+        wait_until(lambda: "pkdot_requests_total{" in httpx2.get(f"http://{address}:{self.port}/metrics").text)
 
 
 def free_port(address: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> int:
@@ -77,16 +91,12 @@ def fleet(bundles_folder: Path, dns: int) -> Iterator[Fleet]:
         pytest.skip("needs HAProxy: apt-get install haproxy")
     port, public = free_port(REPLICAS[0]), free_port()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PKDOT_DRAIN_S": "3"}
-    replicas = {
-        address: subprocess.Popen(
-            [
-                *(sys.executable, "-m", "pkdot", "serve"),
-                *("--bundles", str(bundles_folder), "--host", address, "--port", str(port)),
-            ],
-            env=environment,
-        )
-        for address in REPLICAS
-    }
+
+    def start(address: str) -> "subprocess.Popen[bytes]":
+        options = ("--bundles", str(bundles_folder), "--host", address, "--port", str(port))
+        return subprocess.Popen([sys.executable, "-m", "pkdot", "serve", *options], env=environment)
+
+    fleet = Fleet(f"http://127.0.0.1:{public}", port, start)
     balancer = subprocess.Popen(
         [haproxy, "-f", "docker/haproxy.cfg"],
         cwd=ROOT,
@@ -98,13 +108,12 @@ def fleet(bundles_folder: Path, dns: int) -> Iterator[Fleet]:
         },
     )
     try:
-        for address in REPLICAS:
-            wait_until(lambda address=address: ready(f"http://{address}:{port}"))  # type: ignore[misc]
-        wait_until(lambda: ready(f"http://127.0.0.1:{public}"))
+        fleet.wait_until_ready()
+        wait_until(lambda: ready(fleet.url))
         time.sleep(2)  # the balancer takes in the second replica after two checks
-        yield Fleet(f"http://127.0.0.1:{public}", replicas)
+        yield fleet
     finally:
-        for process in (balancer, *replicas.values()):
+        for process in (balancer, *fleet.replicas.values()):
             process.kill()
             process.wait()
 

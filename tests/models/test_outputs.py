@@ -11,9 +11,7 @@ from hypothesis.extra.numpy import arrays
 from models.manifest import Calibration
 from models.outputs import (
     answer_affect,
-    answer_classification,
     answer_pain,
-    answer_regression,
     conformal_intervals,
     conformal_sets,
     corn_probabilities,
@@ -102,11 +100,9 @@ def test_an_output_that_is_not_finite_gives_no_answer_and_spares_its_neighbours(
     values = np.array([[0.1, 0.2], [broken, 0.0], [0.0, broken]], np.float32)
 
     pain = answer_pain(logits, LEVELS, WITHOUT)
-    classes = answer_classification(logits, ("no", "yes"), calibrated(**{"class": 0.5}))
     affect = answer_affect(values, calibrated(valence=0.1, arousal=0.1))
 
     assert [answer is None for answer in pain] == [False, True, True]
-    assert [answer is None for answer in classes] == [False, True, True]
     assert [answer is None for answer in affect] == [False, True, True]
 
 
@@ -122,37 +118,15 @@ def test_intervals_lie_around_the_value_and_inside_the_range():
     assert answers[1][0].interval == pytest.approx((0.7, 1.0))
 
 
-def test_a_class_is_named_with_its_probabilities_and_set():
-    logits = np.log(np.array([[0.2, 0.7, 0.1]]))
+def test_an_answer_uses_the_calibrations_temperature():
+    # logits for 0.8 and 0.2 are halved: 0.8 becomes 1 / (1 + 1/2) = 2/3
+    warm = Calibration(quantiles={"pain": None}, temperature=2.0, people=0, windows=0, reason="Few.")
 
-    (answer,) = answer_classification(logits, ("calm", "angry", "sad"), calibrated(**{"class": 0.8}))
+    (answer,) = answer_pain(np.array([[math.log(0.8 / 0.2)]]), ("BL1", "PA4"), warm)
 
     assert answer is not None
-    assert answer.label == "angry"
-    assert answer.probabilities == pytest.approx({"calm": 0.2, "angry": 0.7, "sad": 0.1})
-    assert answer.conformal_set == ["calm", "angry"]
-
-
-def test_answers_use_the_calibrations_temperature():
-    # logits for 0.8 and 0.2 are halved: 0.8 becomes 1 / (1 + 1/2) = 2/3
-    warm = Calibration(quantiles={"class": None, "pain": None}, temperature=2.0, people=0, windows=0, reason="Few.")
-
-    (of_class,) = answer_classification(np.log(np.array([[0.2, 0.8]])), ("a", "b"), warm)
-    (of_pain,) = answer_pain(np.array([[math.log(0.8 / 0.2)]]), ("BL1", "PA4"), warm)
-
-    assert of_class is not None
-    assert of_pain is not None
-    assert of_class.probabilities["b"] == pytest.approx(2 / 3)
-    assert of_pain.probabilities["PA4"] == pytest.approx(2 / 3)
-    assert of_class.conformal_set is None
-
-
-def test_values_of_a_regression_keep_their_range():
-    calibration = Calibration(quantiles={"pulse": 5.0, "score": None}, people=20, windows=99)
-
-    answers = answer_regression(np.array([[72.0, -3.5], [np.nan, 1.0]], np.float32), ("pulse", "score"), calibration)
-
-    assert answers == [{"pulse": (72.0, (67.0, 77.0)), "score": (-3.5, None)}, None]
+    assert answer.probabilities["PA4"] == pytest.approx(2 / 3)
+    assert answer.conformal_set is None
 
 
 def test_without_a_quantile_there_is_a_value_and_no_interval():

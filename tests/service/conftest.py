@@ -1,10 +1,11 @@
 """Real apps: through Starlette's client, and behind uvicorn on a free port of the loopback."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from starlette.testclient import TestClient
@@ -67,3 +68,37 @@ def open_server() -> Callable[[Settings], AbstractContextManager[LiveServer]]:
 def eventually() -> Callable[..., None]:
     """`eventually(condition, within_s=…)`: wait until it holds; fails after a while."""
     return wait_until
+
+
+class TimelessLoop(asyncio.SelectorEventLoop):
+    """Its clock jumps to the next timer as soon as nothing else is to do: nobody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+        select = self._selector.select  # type: ignore[attr-defined]
+
+        def jump(timeout_s: float | None) -> Any:
+            assert timeout_s is not None, "everything waits, for nothing"
+            self.now_s += timeout_s
+            return select(0)
+
+        self._selector.select = jump  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        return self.now_s
+
+
+def run_timeless(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run the test on such a loop; what nobody has seen of an exception is a failure too."""
+    unseen: list[dict[str, Any]] = []
+    with asyncio.Runner(loop_factory=TimelessLoop) as runner:
+        runner.get_loop().set_exception_handler(lambda _, told: unseen.append(told))
+        runner.run(test())
+    assert unseen == []
+
+
+@pytest.fixture(scope="session")
+def timeless() -> Callable[[Callable[[], Coroutine[Any, Any, None]]], None]:
+    """`timeless(test)`: run a coroutine function on an event loop whose clock waits for nobody."""
+    return run_timeless

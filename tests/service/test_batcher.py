@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from models import bundle as bundle_format
 from service.batcher import (
-    TASK_NAME,
     BatchAnswer,
     Batcher,
     BatchInterrupted,
@@ -28,12 +27,22 @@ from service.batcher import (
     BatchReport,
     DeadlineExceeded,
 )
+from service.cancellation import Cancellation, RunCancelled
+from service.device import Row
 from service.drain_rate import DrainRate
-from service.runtime import CPU, GraphRunner, Providers, WarmUp
+from service.provider_options import CPU
+from service.runtime import GraphRunner, Providers
+from service.warm_up import BatchTime, WarmUp
 
 BAD = -1.0
 HANG_S = 10.0
 """A test that takes longer hangs."""
+
+
+def useful(batch: int, slowest_batch_s: float = 0.0, seconds_per_item: float = 1e-6) -> WarmUp:
+    """Of a graph whose batches gain by their size up to `batch`, and nothing beyond."""
+    whole_s = batch * seconds_per_item
+    return WarmUp(slowest_batch_s, tuple(BatchTime(n, whole_s) for n in sorted({1, batch})))
 
 
 @dataclass
@@ -41,18 +50,28 @@ class Doubler:
     """Gives twice its input; a batch with BAD in it fails. Each run waits for `go`, while that is cleared."""
 
     key: str = "doubler"
-    warm_up: WarmUp = field(default_factory=lambda: WarmUp(0.0, 0.0))
+    warm_up: WarmUp = field(default_factory=lambda: useful(8))
     batches: list[list[float]] = field(default_factory=list)
+    devices: list[int] = field(default_factory=list)
+    """Of each batch."""
     go: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.go.set()
 
-    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> NDArray[np.generic]:
+    def on_device(self, device: int) -> "Doubler":
+        self.devices.append(device)
+        return self
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None) -> NDArray[np.generic]:
         self.batches.append(inputs["x"][:, 0].tolist())
         self.entered.set()
-        assert self.go.wait(HANG_S)
+        end_s = time.monotonic() + HANG_S
+        while not self.go.wait(0.001):
+            assert time.monotonic() < end_s
+            if cancel is not None and cancel.asked:
+                raise RunCancelled
         if (inputs["x"] == BAD).any():
             raise RuntimeError("BAD")
         return inputs["x"] * np.float32(2)
@@ -115,24 +134,18 @@ def play(scene: Callable[[], Awaitable[None]]) -> None:
 
 def is_clean(batcher: Batcher) -> bool:
     """Nothing is left of any request."""
-    return (
-        not batcher.turns
-        and batcher.queue_items == 0
-        and batcher.in_hand == []
-        and batcher.busy_since is None
-        and batcher.idle.is_set()
-    )
+    return not batcher.turns and batcher.queue_items == 0 and batcher.in_hand == [] and not batcher.requests
 
 
 def test_every_item_gets_its_own_row_in_order():
     async def scene() -> None:
-        async with running(Batcher(max_batch=4)) as batcher:
+        async with running(Batcher()) as batcher:
             answers = await asyncio.gather(*(ask(batcher, runner, *range(n, n + 7)) for n in (0, 100, 200)))
             for n, answer in zip((0, 100, 200), answers, strict=True):
                 assert answer.output[:, 0].tolist() == [2 * value for value in range(n, n + 7)]
             assert is_clean(batcher)
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(4))
     play(scene)
     assert max(map(len, runner.batches)) == 4
     assert sum(map(len, runner.batches)) == 21
@@ -142,12 +155,13 @@ def test_a_real_graph_answers_many_requests_as_it_answers_one(affect_bundle: Pat
     bundle = bundle_format.load(affect_bundle)
     graph = next(graph for graph in bundle.manifest.graphs if graph.available == ("voice",))
     runner = GraphRunner(bundle.file(graph.file), graph, providers=Providers((CPU,)), intra_op_threads=1)
+    runner.warm_up = useful(8)
     voices = np.random.default_rng(0).uniform(-13, 2, (30, 64, 200)).astype(np.float32)
     voices[17] = np.nan
 
     async def scene() -> None:
         async with running(Batcher()) as batcher:
-            items = [partial(lambda row: {"voice": voices[row]}, row) for row in range(30)]
+            items = [Row({"voice": voices}, row) for row in range(30)]
             tasks = [batcher.run(runner, items[at : at + 6], deadline_s=math.inf) for at in range(0, 30, 6)]
             output = np.concatenate([answer.output for answer in await asyncio.gather(*tasks)])
             np.testing.assert_allclose(output, runner.run({"voice": voices}), atol=1e-6)
@@ -159,7 +173,7 @@ def test_a_real_graph_answers_many_requests_as_it_answers_one(affect_bundle: Pat
 
 def test_an_idle_device_starts_at_once_and_what_comes_meanwhile_shares_the_next_batch():
     async def scene() -> None:
-        async with running(Batcher(max_batch=8)) as batcher:
+        async with running(Batcher()) as batcher:
             first = await runner.hold(batcher)
             others = [ask(batcher, runner, float(n)) for n in (1, 2, 3)]
             await until(lambda: batcher.queue_items == 3)
@@ -191,7 +205,7 @@ def test_times_in_queue_and_on_the_device_add_up():
 
 def test_a_short_request_waits_for_one_batch_of_a_long_one():
     async def scene() -> None:
-        async with running(Batcher(max_batch=4)) as batcher:
+        async with running(Batcher()) as batcher:
             first = await runner.hold(batcher)
             long = ask(batcher, runner, *range(100, 200))
             await until(lambda: batcher.queue_items == 100)
@@ -203,42 +217,41 @@ def test_a_short_request_waits_for_one_batch_of_a_long_one():
             assert len((await long).output) == 100
             await first
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(4))
     play(scene)
     assert runner.batches[:2] == [[0], [100, 7, 101, 102]]
 
 
 def test_requests_take_turns_when_there_are_more_than_a_batch_holds():
     async def scene() -> None:
-        async with running(Batcher(max_batch=2)) as batcher:
+        async with running(Batcher()) as batcher:
             first = await runner.hold(batcher)
             tasks = [ask(batcher, runner, *(10.0 * n + k for k in range(2))) for n in (1, 2, 3)]
             await until(lambda: batcher.queue_items == 6)
             runner.go.set()
             await asyncio.gather(first, *tasks)
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(2))
     play(scene)
     assert runner.batches == [[0], [10, 20], [30, 11], [21, 31]]
 
 
 def test_graphs_take_turns_and_never_share_a_batch():
-    one, other = Doubler("one"), Doubler("other")
+    order: list[list[float]] = []
+    one, other = Doubler("one", useful(4), batches=order), Doubler("other", useful(4), batches=order)
 
     async def scene() -> None:
-        async with running(Batcher(max_batch=4)) as batcher:
+        async with running(Batcher()) as batcher:
             first = await one.hold(batcher)
             long = ask(batcher, one, *range(100, 140))
             await until(lambda: batcher.queue_items == 40)
             short = ask(batcher, other, 7.0)
             await until(lambda: batcher.queue_items == 41)
             one.go.set()
-            await short
-            assert len(one.batches) <= 3
-            await asyncio.gather(first, long)
+            await asyncio.gather(first, long, short)
 
     play(scene)
-    assert other.batches == [[7]]
+    assert order[:3] == [[0], [100, 101, 102, 103], [7]]
 
 
 def test_tensors_are_built_only_for_the_batch_in_hand():
@@ -249,7 +262,7 @@ def test_tensors_are_built_only_for_the_batch_in_hand():
         return {"x": np.zeros(1, np.float32)}
 
     async def scene() -> None:
-        async with running(Batcher(max_batch=4)) as batcher:
+        async with running(Batcher()) as batcher:
             runner.go.clear()
             items = [partial(build, n) for n in range(100)]
             task = asyncio.create_task(batcher.run(runner, items, deadline_s=math.inf))
@@ -259,7 +272,7 @@ def test_tensors_are_built_only_for_the_batch_in_hand():
             await task
             assert built == list(range(100))
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(4))
     play(scene)
 
 
@@ -277,7 +290,7 @@ def test_one_bad_item_in_a_batch_of_eight_fails_alone(culprit, position):
     reports: list[BatchReport] = []
 
     async def scene() -> None:
-        async with running(Batcher(max_batch=8, observer=reports.append)) as batcher:
+        async with running(Batcher(observer=reports.append)) as batcher:
             first = await runner.hold(batcher)
             tasks = []
             for n in range(8):
@@ -303,12 +316,12 @@ def test_one_bad_item_in_a_batch_of_eight_fails_alone(culprit, position):
 
 def test_a_failed_item_takes_the_rest_of_its_own_request_with_it():
     async def scene() -> None:
-        async with running(Batcher(max_batch=2)) as batcher:
+        async with running(Batcher()) as batcher:
             with pytest.raises(BatchItemFailed, match="item 1 of 50"):
                 await ask(batcher, runner, 1.0, BAD, *range(100, 148))
             assert is_clean(batcher)
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(2))
     play(scene)
     assert len(runner.batches) == 3  # the pair, then each alone
 
@@ -330,8 +343,10 @@ def test_whatever_an_item_raises_neither_ends_the_loop_nor_passes_for_a_cancella
 
 def test_a_runner_that_gives_too_few_rows_is_a_failure_and_not_a_mixture():
     class Short(Doubler):
-        def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> NDArray[np.generic]:
-            return super().run(inputs)[:1]
+        def run(
+            self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None
+        ) -> NDArray[np.generic]:
+            return super().run(inputs, cancel)[:1]
 
     async def scene() -> None:
         async with running(Batcher()) as batcher:
@@ -393,7 +408,7 @@ def test_a_deadline_is_kept_while_the_device_is_stuck():
 
 def test_a_cancelled_request_leaves_at_once_and_its_neighbours_do_not_notice():
     async def scene() -> None:
-        async with running(Batcher(max_batch=4)) as batcher:
+        async with running(Batcher()) as batcher:
             first = await runner.hold(batcher)
             gone, stays = ask(batcher, runner, *range(100, 150)), ask(batcher, runner, 1.0, 2.0)
             await until(lambda: batcher.queue_items == 52)
@@ -405,14 +420,14 @@ def test_a_cancelled_request_leaves_at_once_and_its_neighbours_do_not_notice():
             await first
             assert is_clean(batcher)
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(4))
     play(scene)
     assert runner.batches == [[0], [1, 2]]
 
 
 def test_cancelling_what_the_device_computes_spares_the_others_in_the_batch():
     async def scene() -> None:
-        async with running(Batcher(max_batch=4)) as batcher:
+        async with running(Batcher()) as batcher:
             runner.go.clear()
             gone, stays = ask(batcher, runner, *range(100, 150)), ask(batcher, runner, 1.0)
             await until(runner.entered.is_set)
@@ -422,82 +437,89 @@ def test_cancelling_what_the_device_computes_spares_the_others_in_the_batch():
             assert batcher.queue_items == 0
             runner.go.set()
             assert (await stays).output.tolist() == [[2.0]]
-            await batcher.idle.wait()
+            await until(lambda: is_clean(batcher))
             assert is_clean(batcher)
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(4))
     play(scene)
     assert runner.batches == [[100, 1, 101, 102]]  # what was in hand is finished, and nothing after it
 
 
-def dispatcher() -> "asyncio.Task[None]":
-    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == TASK_NAME]
-    return task
+class Faulty(Clock):
+    """Fails while it is told to."""
+
+    fail = False
+
+    def __call__(self) -> float:
+        if self.fail:
+            raise ArithmeticError("the clock is broken")
+        return super().__call__()
 
 
-def test_the_death_of_the_loop_fails_its_batch_and_nobody_else(caplog):
+def test_a_failure_of_the_loop_with_a_batch_fails_that_batch_and_nobody_else(caplog):
+    clock, runner = Faulty(), Doubler()
+
     async def scene() -> None:
-        async with running(Batcher()) as batcher:
+        async with running(Batcher(clock=clock)) as batcher:
             first = await runner.hold(batcher)
             second = ask(batcher, runner, 1.0)
             await until(lambda: batcher.queue_items == 1)
-            dispatcher().cancel()
+            finished = batcher._finished
+            (lane,), (batch,) = batcher.lanes, batcher.in_hand
+            clock.fail = True
+            finished(lane, batch, [])
+            clock.fail = False
             with pytest.raises(BatchInterrupted, match="loop died"):
                 await first
+            with pytest.raises(BatchInterrupted, match="loop died"):
+                await second  # the clock was broken when its batch would have begun
             runner.go.set()
-            assert (await second).output.tolist() == [[2.0]]
             assert (await ask(batcher, runner, 2.0)).output.tolist() == [[4.0]]
             assert is_clean(batcher)
 
-    runner = Doubler()
     with caplog.at_level(logging.ERROR):
         play(scene)
     assert "restarted" in caplog.text
 
 
-def test_a_loop_that_dies_with_nothing_in_hand_does_not_spin(caplog):
-    class Faulty(Clock):
-        fail = False
-
-        def __call__(self) -> float:
-            if self.fail and asyncio.current_task() is dispatcher():
-                raise ArithmeticError("the clock is broken")
-            return super().__call__()
-
+def test_a_loop_that_fails_with_nothing_in_hand_fails_those_who_wait_and_does_not_spin(caplog):
     clock, runner = Faulty(), Doubler()
 
     async def scene() -> None:
         async with running(Batcher(clock=clock)) as batcher:
-            clock.fail = True
+            waiting = ask(batcher, runner, 1.0)
+            asyncio.get_running_loop().call_soon(setattr, clock, "fail", True)  # after `run`, and before its step
             with pytest.raises(BatchInterrupted):
-                await ask(batcher, runner, 1.0)
+                await waiting
             await asyncio.sleep(0.01)
             clock.fail = False
             assert (await ask(batcher, runner, 2.0)).output.tolist() == [[4.0]]
+            assert is_clean(batcher)
 
     with caplog.at_level(logging.ERROR):
         play(scene)
     assert caplog.text.count("the batch loop died") == 1
 
 
-def test_an_observer_that_fails_costs_nobody_an_answer_that_is_there(caplog):
+def test_an_observer_that_fails_costs_nobody_an_answer(caplog):
     def observer(_: BatchReport) -> None:
         raise LookupError("no such series")
 
     async def scene() -> None:
-        async with running(Batcher(max_batch=4, observer=observer)) as batcher:
+        async with running(Batcher(observer=observer)) as batcher:
             answers = await asyncio.gather(*(ask(batcher, runner, float(n)) for n in range(10)))
             assert [answer.output[0, 0] for answer in answers] == [2.0 * n for n in range(10)]
+            assert len((await ask(batcher, runner, *range(20))).output) == 20
             assert is_clean(batcher)
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(4))
     play(scene)
     assert "no such series" in caplog.text
 
 
 def test_closing_finishes_what_is_here_and_takes_nothing_new():
     async def scene() -> None:
-        batcher = Batcher(max_batch=2)
+        batcher = Batcher()
         await batcher.start()
         first = await runner.hold(batcher)
         waiting = ask(batcher, runner, *range(1, 8))
@@ -512,7 +534,7 @@ def test_closing_finishes_what_is_here_and_takes_nothing_new():
         await first
         await batcher.close()  # again: nothing happens
 
-    runner = Doubler()
+    runner = Doubler(warm_up=useful(2))
     play(scene)
 
 
@@ -543,19 +565,19 @@ def test_a_batcher_that_was_not_started_and_an_empty_request_are_refused():
                 await ask(batcher, Doubler())
 
     play(scene)
-    with pytest.raises(ValueError, match="at least one item"):
-        Batcher(max_batch=0)
+    with pytest.raises(ValueError, match="at least one lane"):
+        Batcher(lanes=())
 
 
 def test_a_stalled_device_shows_and_an_idle_one_does_not():
-    clock, runner = Clock(), Doubler(warm_up=WarmUp(slowest_batch_s=1.0, seconds_per_item=0.1))
+    clock, runner = Clock(), Doubler(warm_up=useful(4, slowest_batch_s=1.0, seconds_per_item=0.1))
 
     async def scene() -> None:
         async with running(Batcher(clock=clock)) as batcher:
             clock.now_s += 3600  # an hour of rest is no stall
             assert not batcher.stalled()
             first = await runner.hold(batcher)
-            assert batcher.busy_since == clock.now_s
+            assert batcher.in_hand[0].began_s == clock.now_s
             clock.now_s += 4.9
             assert not batcher.stalled()
             clock.now_s += 0.2
@@ -569,22 +591,22 @@ def test_a_stalled_device_shows_and_an_idle_one_does_not():
 
 
 def test_the_predicted_wait_counts_turns_and_what_is_left_of_the_batch_in_hand():
-    clock, runner = Clock(), Doubler(warm_up=WarmUp(slowest_batch_s=8.0, seconds_per_item=1.0))
+    clock, runner = Clock(), Doubler(warm_up=WarmUp(8.0, (BatchTime(1, 1.0), BatchTime(4, 3.6))))
 
     async def scene() -> None:
-        async with running(Batcher(max_batch=4, clock=clock)) as batcher:
+        async with running(Batcher(clock=clock)) as batcher:
             assert batcher.predicted_wait_s(runner.key, 3) == 0  # nothing is known yet
             batcher.expect([runner])
-            assert batcher.predicted_wait_s(runner.key, 3) == 3
+            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx(3 * 0.9)
             first = await runner.hold(batcher)
             clock.now_s += 0.25
             long = ask(batcher, runner, *range(100))
             await until(lambda: batcher.queue_items == 100)
-            assert batcher.drain_s() == pytest.approx(0.75 + 100)
-            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(0.75 + 4)  # one batch, shared
-            assert batcher.predicted_wait_s(runner.key, 50) == pytest.approx(0.75 + 100)
-            assert batcher.predicted_wait_s(runner.key, 200) == pytest.approx(0.75 + 300)
-            assert batcher.predicted_wait_s("unknown", 1) == pytest.approx(0.75 + 4 + 1)
+            assert batcher.drain_s() == pytest.approx(0.75 + 90)
+            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(0.75 + 3.6)  # one batch, shared
+            assert batcher.predicted_wait_s(runner.key, 50) == pytest.approx(0.75 + 90)
+            assert batcher.predicted_wait_s(runner.key, 200) == pytest.approx(0.75 + 270)
+            assert batcher.predicted_wait_s("unknown", 1) == pytest.approx(0.75 + 3.6 + 0.9)
             runner.go.set()
             await asyncio.gather(first, long)
 
@@ -593,26 +615,257 @@ def test_the_predicted_wait_counts_turns_and_what_is_left_of_the_batch_in_hand()
 
 def test_the_drain_rate_follows_the_device():
     rate = DrainRate()
-    rate.expect("a", 1.0)
+    rate.expect("a", useful(8, seconds_per_item=1.0))
+    assert rate.seconds_per_item("a") == 1.0
     for _ in range(100):
         rate.observe("a", 8, 4.0)
 
     assert rate.seconds_per_item("a") == pytest.approx(0.5, rel=1e-3)
-    rate.expect("a", 9.0)
+    assert rate.batch_s("a", 8) == pytest.approx(4.0, rel=1e-3)
+    rate.expect("a", useful(8, seconds_per_item=9.0))
     assert rate.seconds_per_item("a") == pytest.approx(0.5, rel=1e-3)
+
+
+def test_single_items_do_not_hide_how_fast_batches_are():
+    rate = DrainRate()
+    rate.expect("a", WarmUp(0.0, (BatchTime(1, 1.0), BatchTime(8, 2.0))))
+    for _ in range(100):
+        rate.observe("a", 1, 2.0)  # twice what warm-up measured
+
+    assert rate.seconds_per_item("a") == pytest.approx(2 * 2.0 / 8)
 
 
 def test_reports_tell_sizes_and_the_queue():
     reports: list[BatchReport] = []
 
     async def scene() -> None:
-        async with running(Batcher(max_batch=2, observer=reports.append)) as batcher:
+        async with running(Batcher(observer=reports.append)) as batcher:
             await ask(batcher, runner, 1.0, 2.0, 3.0)
 
-    runner = Doubler(key="k")
+    runner = Doubler(key="k", warm_up=useful(2))
     play(scene)
     assert [(r.runner_key, r.size, r.failed) for r in reports] == [("k", 2, 0), ("k", 1, 0)]
     assert all(report.seconds >= 0 for report in reports)
+
+
+def test_a_batch_is_no_larger_than_is_useful_for_its_graph():
+    one, other = Doubler("one", useful(2)), Doubler("other", WarmUp())
+
+    async def scene() -> None:
+        async with running(Batcher()) as batcher:
+            await asyncio.gather(ask(batcher, one, *range(6)), ask(batcher, other, *range(3)))
+
+    play(scene)
+    assert [len(batch) for batch in one.batches] == [2, 2, 2]
+    assert [len(batch) for batch in other.batches] == [1, 1, 1]
+
+
+def test_a_batch_takes_no_longer_than_the_latency_objective_or_than_is_left():
+    clock = Clock()
+    linear = WarmUp(1.0, tuple(BatchTime(n, 0.9 * n + 0.1) for n in (1, 2, 4, 8)))  # n / (0.9 n + 0.1) rises to 8
+
+    async def sizes(objective_s: float, left_s: float) -> list[int]:
+        runner = Doubler(warm_up=linear)
+        assert runner.warm_up.useful_batch >= 2
+        async with running(Batcher(latency_objective_s=objective_s, clock=clock)) as batcher:
+            batcher.rate.observe = lambda *_: None  # the clock stands still, so each batch seems to take no time
+            first = await runner.hold(batcher)
+            long = ask(batcher, runner, *range(8), deadline_s=clock.now_s + left_s)
+            await until(lambda: batcher.queue_items == 8)
+            runner.go.set()
+            await asyncio.gather(first, long)
+        return [len(batch) for batch in runner.batches][1:]
+
+    async def scene() -> None:
+        assert await sizes(100.0, 100.0) == [2, 2, 2, 2]
+        assert await sizes(1.0, 100.0) == [1] * 8
+        assert await sizes(100.0, 1.5) == [1] * 8
+
+    play(scene)
+
+
+def test_a_request_in_danger_goes_first_and_shares_with_those_who_have_time():
+    clock, order = Clock(), []
+    runner = Doubler(warm_up=useful(1, seconds_per_item=1.0), batches=order)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            batcher.expect([runner])
+            batcher.rate.observe = lambda *_: None  # the clock stands still, so each batch seems to take no time
+            first = await runner.hold(batcher)
+            patient = [ask(batcher, runner, 10.0 * n, deadline_s=clock.now_s + 1000) for n in range(1, 7)]
+            await until(lambda: batcher.queue_items == 6)
+            hurried = ask(batcher, runner, 1.0, 2.0, 3.0, deadline_s=clock.now_s + 3)  # ten items are here
+            await until(lambda: batcher.queue_items == 9)
+            runner.go.set()
+            await asyncio.gather(first, hurried, *patient)
+
+    play(scene)
+    assert order == [[0], [1], [10], [2], [20], [3], [30], [40], [50], [60]]
+
+
+def test_nobody_waits_longer_than_for_every_second_batch_of_those_in_danger():
+    clock, order = Clock(), []
+    runner = Doubler(warm_up=useful(1, seconds_per_item=1.0), batches=order)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            batcher.expect([runner])
+            batcher.rate.observe = lambda *_: None
+            first = await runner.hold(batcher)
+            hurried = [ask(batcher, runner, *[n] * 10, deadline_s=clock.now_s + 30 + n) for n in (1, 2, 3)]
+            patient = ask(batcher, runner, 7.0, 7.0)
+            await until(lambda: batcher.queue_items == 32)
+            runner.go.set()
+            await asyncio.gather(first, patient, *hurried)
+
+    play(scene)
+    assert order.index([7]) <= 8  # its turn comes after three others, at every second place
+
+
+def test_a_run_ends_when_everybody_in_its_batch_has_gone_and_the_next_one_is_right():
+    reports: list[BatchReport] = []
+
+    async def scene() -> None:
+        async with running(Batcher(observer=reports.append)) as batcher:
+            runner.go.clear()
+            gone = [ask(batcher, runner, float(n)) for n in (1, 2)]
+            await until(runner.entered.is_set)
+            gone[0].cancel()
+            await asyncio.wait([gone[0]])
+            (batch,) = batcher.in_hand
+            assert not batch.cancel.asked
+            gone[1].cancel()
+            await until(lambda: not batcher.in_hand)  # although `go` is not set
+            runner.go.set()
+            assert (await ask(batcher, runner, 3.0)).output.tolist() == [[6.0]]
+            assert is_clean(batcher)
+
+    runner = Doubler()
+    play(scene)
+    assert [report.outcome for report in reports] == ["cancelled", "ok"]
+    assert runner.batches == [[1, 2], [3]]
+
+
+def test_a_run_ends_when_the_time_of_everybody_in_its_batch_is_over():
+    async def scene() -> None:
+        async with running(Batcher()) as batcher:
+            runner.go.clear()
+            with pytest.raises(DeadlineExceeded):
+                await ask(batcher, runner, 1.0, deadline_s=time.monotonic() + 0.02)
+            await until(lambda: not batcher.in_hand)
+            assert is_clean(batcher)
+
+    runner = Doubler()
+    play(scene)
+
+
+def test_several_devices_share_one_queue_and_each_computes_with_its_own_runner():
+    async def scene() -> None:
+        async with running(Batcher(lanes=(0, 1, 2))) as batcher:
+            runner.go.clear()
+            tasks = []
+            for n in range(3):  # an idle device takes a batch that is not full
+                tasks.append(ask(batcher, runner, float(n)))
+                await until(lambda: len(batcher.in_hand) == len(tasks))
+            tasks.append(ask(batcher, runner, *range(3, 20)))
+            await until(lambda: batcher.queue_items == 17)
+            runner.go.set()
+            answers = await asyncio.gather(*tasks)
+            assert [answer.output[:, 0].tolist() for answer in answers[:3]] == [[0], [2], [4]]
+            assert answers[3].output[:, 0].tolist() == [2 * n for n in range(3, 20)]
+            assert is_clean(batcher)
+
+    runner = Doubler(warm_up=useful(4))
+    play(scene)
+    assert set(runner.devices) == {0, 1, 2}
+
+
+def test_a_second_thread_of_a_busy_device_takes_full_batches_only():
+    async def scene() -> None:
+        async with running(Batcher(lanes=(0, 0))) as batcher:
+            first = await runner.hold(batcher)
+            others = [ask(batcher, runner, 1.0)]
+            await until(lambda: batcher.queue_items == 1)
+            await asyncio.sleep(0)
+            assert len(batcher.in_hand) == 1
+            others.append(ask(batcher, runner, 2.0))
+            await until(lambda: len(batcher.in_hand) == 2)
+            runner.go.set()
+            await asyncio.gather(first, *others)
+
+    runner = Doubler(warm_up=useful(2))
+    play(scene)
+    assert runner.batches == [[0], [1, 2]]
+
+
+def test_a_device_that_hangs_shows_although_another_goes_on():
+    clock, stuck, well = Clock(), Doubler("stuck", useful(1)), Doubler("well", useful(1))
+
+    async def scene() -> None:
+        async with running(Batcher(lanes=(0, 1), clock=clock)) as batcher:
+            hung = await stuck.hold(batcher)
+            for _ in range(3):
+                clock.now_s += 1
+                await ask(batcher, well, 1.0)
+            assert batcher.stalled()
+            stuck.go.set()
+            await hung
+            assert not batcher.stalled()
+
+    play(scene)
+
+
+def test_time_on_several_devices_at_once_counts_once():
+    clock, runner = Clock(), Doubler(warm_up=useful(1))
+
+    async def scene() -> None:
+        async with running(Batcher(lanes=(0, 1), clock=clock)) as batcher:
+            runner.go.clear()
+            both = ask(batcher, runner, 1.0, 2.0)
+            await until(lambda: len(batcher.in_hand) == 2)
+            clock.now_s += 3
+            runner.go.set()
+            assert (await both)[1:] == (0, 3, 1)
+
+    play(scene)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cancel_at=st.integers(0, 30), close_at=st.integers(0, 30), late=st.booleans())
+def test_cancelling_a_request_or_the_closing_at_any_step_of_the_loop_leaves_nothing(cancel_at, close_at, late):
+    async def scene() -> None:
+        batcher = Batcher(lanes=(0, 0))
+        await batcher.start()
+        lanes = [*batcher.lanes]
+        runner.go.clear()
+        deadline_s = time.monotonic() + (0.001 if late else 100)
+        tasks = [ask(batcher, runner, *range(3), deadline_s=deadline_s) for _ in range(3)]
+        closing = None
+        for step in range(31):
+            if step == cancel_at:
+                tasks[1].cancel()
+            if step == close_at:
+                closing = asyncio.create_task(batcher.close())
+            if step == close_at + 3:
+                closing.cancel()
+            if step == 15:
+                runner.go.set()
+            await asyncio.sleep(0)
+        assert closing is not None
+        await asyncio.wait([closing, *tasks])
+        for task in tasks:
+            if not task.cancelled():
+                assert isinstance(task.exception(), BatchInterrupted | DeadlineExceeded | None)
+                assert task.exception() or task.result().output[:, 0].tolist() == [0, 2, 4]
+        await batcher.close()
+        assert is_clean(batcher)
+        for lane in lanes:
+            lane.thread.join(HANG_S)
+            assert not lane.thread.is_alive()
+
+    runner = Doubler(warm_up=useful(2))
+    play(scene)
 
 
 @dataclass(frozen=True)
@@ -637,17 +890,35 @@ VISITORS = st.builds(
 )
 
 
+class FailsOnce:
+    """The real clock, which fails where the batcher's own steps read it, once for each time it is told to."""
+
+    fail_next = False
+
+    def __call__(self) -> float:
+        if self.fail_next and asyncio.current_task() is None:
+            self.fail_next = False
+            raise ArithmeticError("the clock is broken")
+        return time.monotonic()
+
+
 class Hasty(Doubler):
     """Takes a random moment, so that cancellations meet every state."""
 
-    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> NDArray[np.generic]:
+    def run(self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None) -> NDArray[np.generic]:
         time.sleep(random.random() * 0.001)
-        return super().run(inputs)
+        return super().run(inputs, cancel)
 
 
 @settings(max_examples=60, deadline=None)
-@given(visitors=st.lists(VISITORS, min_size=1, max_size=20), deaths=st.lists(SHORT_S, max_size=2))
-def test_whoever_comes_and_leaves_nothing_hangs_is_lost_or_stays(visitors, deaths):
+@given(
+    visitors=st.lists(VISITORS, min_size=1, max_size=20),
+    deaths=st.lists(SHORT_S, max_size=2),
+    lanes=st.sampled_from([(0,), (0, 0), (0, 1)]),
+)
+def test_whoever_comes_and_leaves_nothing_hangs_is_lost_or_stays(visitors, deaths, lanes):
+    clock = FailsOnce()
+
     async def visit(batcher: Batcher, runners: list[Hasty], visitor: Visitor) -> object:
         await asyncio.sleep(visitor.arrives_s)
         items = [item(value) for value in visitor.values]
@@ -660,20 +931,20 @@ def test_whoever_comes_and_leaves_nothing_hangs_is_lost_or_stays(visitors, death
 
     async def die(after_s: float) -> None:
         await asyncio.sleep(after_s)
-        for task in asyncio.all_tasks():  # none, for a moment, where another death has just passed
-            if task.get_name() == TASK_NAME:
-                task.cancel()
+        clock.fail_next = True
 
     async def scene() -> None:
-        runners = [Hasty("a"), Hasty("b")]
-        async with running(Batcher(max_batch=4)) as batcher:
+        runners = [Hasty("a", useful(4)), Hasty("b", useful(1))]
+        async with running(Batcher(lanes=lanes, clock=clock)) as batcher:
             dying = [asyncio.create_task(die(after_s)) for after_s in deaths]
             results = await asyncio.gather(*(visit(batcher, runners, visitor) for visitor in visitors))
             await asyncio.gather(*dying)
             for visitor, result in zip(visitors, results, strict=True):
                 check(visitor, result)
-            await until(batcher.idle.is_set)
+            await until(lambda: is_clean(batcher))
             assert is_clean(batcher)
+            clock.fail_next = False
+            assert len(batcher.free) == len(lanes)
             assert (await ask(batcher, runners[0], 21.0)).output.tolist() == [[42.0]]
 
     def check(visitor: Visitor, result: object) -> None:

@@ -1,7 +1,9 @@
 """The shelf: which bundles get on it, and which one answers."""
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
-from service.bundles import UnknownBundle, load_shelf
+from service.bundles import ShelfReader, UnknownBundle
+from service.candidates import Candidates
 from service.runtime import CPU, Providers
 from service.threads import ThreadPlan
 
@@ -17,8 +20,12 @@ ON_CPU = Providers((CPU,))
 PLAN = ThreadPlan(cores=1, intra_op=1, decoders=1)
 
 
-def load(folder):
-    return load_shelf(folder, providers=ON_CPU, plan=PLAN)
+def reader(folder, **candidates):
+    return ShelfReader(folder, providers=ON_CPU, plan=PLAN, **candidates)
+
+
+def load(folder, **candidates):
+    return reader(folder, **candidates).read()
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +223,117 @@ def test_face_nets_under_other_names_are_refused(tmp_path, make_pain_bundle):
 
     with pytest.raises(BundleError, match=r"bundle bundle: .*must lie in one folder as detector_short\.onnx"):
         load(path)
+
+
+def test_of_a_folder_that_is_read_again_unchanged_bundles_are_the_same_objects(tmp_path, make_pain_bundle):
+    for name in ("same", "changed"):
+        make_pain_bundle(tmp_path / name, name=name)
+    folder = reader(tmp_path)
+    before = folder.read()
+    shutil.rmtree(tmp_path / "changed")
+    make_pain_bundle(tmp_path / "changed", name="changed", seed=5)
+
+    after = folder.read()
+
+    assert after.find("pain", "same") is before.find("pain", "same")
+    assert after.find("pain", "changed") is not before.find("pain", "changed")
+    assert after.find("pain", "changed").bundle.version != before.find("pain", "changed").bundle.version
+
+
+def test_a_renamed_folder_keeps_its_sessions(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / "one")
+    folder = reader(tmp_path)
+    before = folder.read().find("pain")
+    (tmp_path / "one").rename(tmp_path / "two")
+
+    after = folder.read().find("pain")
+
+    assert after.bundle.path == tmp_path / "two"
+    assert after.runners == before.runners
+    assert after.face_nets is before.face_nets
+
+
+def test_what_nobody_holds_is_freed(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / "one")
+    folder = reader(tmp_path)
+    shelf = folder.read()
+    session = weakref.ref(shelf.runners()[0].session)
+
+    del shelf
+    gc.collect()
+
+    assert session() is None
+
+
+def test_the_golden_window_is_kept_when_the_files_go(tmp_path, make_pain_bundle):
+    path = make_pain_bundle(tmp_path / "one")
+    loaded = load(tmp_path).find("pain")
+    expected = loaded.bundle.golden(loaded.bundle.manifest.graphs[0])[0]["face"][0]
+    shutil.rmtree(path)
+
+    np.testing.assert_array_equal(loaded.golden[frozenset({"face"})]["face"], expected)
+
+
+def test_a_request_finds_the_canary_in_its_bundles_place_or_behind_all(tmp_path, make_pain_bundle, affect_bundle):
+    make_pain_bundle(tmp_path / "bundles" / "pain")
+    shutil.copytree(affect_bundle, tmp_path / "bundles" / "affect")
+    make_pain_bundle(tmp_path / "next" / "pain", seed=5)
+    shelf = load(tmp_path / "bundles", canary=Candidates(folder=tmp_path / "next", share=0.5))
+    (canary,) = shelf.canaries
+    standing, affect = shelf.find("pain"), shelf.find("valence-arousal")
+
+    # SHA-256 of "a" begins with ca (over a half), that of "b" with 3e (under it)
+    others, tried = shelf.for_request("a"), shelf.for_request("b")
+
+    assert (others.find("pain"), others.find("pain", "pain-test")) == (standing, standing)
+    assert (tried.find("pain"), tried.find("pain", "pain-test")) == (canary, canary)
+    assert tried.find("valence-arousal") is affect
+    assert others.answering() == (affect, standing, canary)
+    assert tried.answering() == (affect, canary, standing)
+    assert shelf.runners() == [*affect.runners.values(), *standing.runners.values(), *canary.runners.values()]
+
+
+def test_a_candidate_may_be_the_loaded_version_itself(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / "bundles" / "pain")
+    shutil.copytree(tmp_path / "bundles" / "pain", tmp_path / "next")
+
+    shelf = load(tmp_path / "bundles", canary=Candidates(folder=tmp_path / "next", share=0.5))
+
+    assert shelf.canaries[0].identity == shelf.bundles[0].identity
+    assert len(shelf.runners()) == 1
+
+
+@pytest.mark.parametrize("kind", ["canary", "shadow"])
+def test_an_empty_folder_holds_no_candidate_and_a_missing_one_is_refused(tmp_path, make_pain_bundle, kind):
+    make_pain_bundle(tmp_path / "bundles" / "pain")
+    (tmp_path / "next").mkdir()
+
+    shelf = load(tmp_path / "bundles", **{kind: Candidates(folder=tmp_path / "next", share=0.5)})
+
+    assert shelf.everything() == shelf.bundles
+    with pytest.raises(BundleError, match=f"{kind}: .* is not a folder"):
+        load(tmp_path / "bundles", **{kind: Candidates(folder=tmp_path / "missing", share=0.5)})
+
+
+@pytest.mark.parametrize("kind", ["canary", "shadow"])
+def test_a_candidate_must_stand_beside_its_like(tmp_path, make_pain_bundle, affect_bundle, kind):
+    make_pain_bundle(tmp_path / "bundles" / "pain")
+    candidates = {kind: Candidates(folder=tmp_path / "next", share=0.5)}
+    shutil.copytree(affect_bundle, tmp_path / "next" / "one")
+    with pytest.raises(BundleError, match=f"{kind} affect-test: no bundle of this name is loaded, only pain-test"):
+        load(tmp_path / "bundles", **candidates)
+
+    rewrite(tmp_path / "next" / "one", name="pain-test")
+    with pytest.raises(BundleError, match=f"{kind} pain-test: its task must equal the loaded bundle pain-test's"):
+        load(tmp_path / "bundles", **candidates)
+
+
+def test_a_shadow_has_sessions_of_its_own(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / "bundles" / "pain")
+    shadow = Candidates(folder=tmp_path / "bundles" / "pain", share=0.5)
+
+    shelf = load(tmp_path / "bundles", shadow=shadow)
+
+    face = frozenset({"face"})
+    assert shelf.shadows[0].runners[face] is not shelf.bundles[0].runners[face]
+    assert shelf.runners() == [shelf.bundles[0].runners[face]]

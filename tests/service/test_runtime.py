@@ -1,16 +1,21 @@
 """Runners and providers, with real graphs in the real runtime."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from models import bundle as bundle_format
 from models.bundle import Bundle
-from service.runtime import BUCKETS, CPU, CUDA, IDENTITY, GraphError, GraphRunner, Providers, ProvidersError
+from service.cancellation import Cancellation, RunCancelled
+from service.provider_options import CPU, CUDA, TENSORRT, RuntimeOptions
+from service.runtime import BUCKETS, IDENTITY, GraphError, GraphRunner, Providers, ProvidersError
+from service.warm_up import BatchTime, WarmUp
 
 ON_CPU = Providers((CPU,))
 
@@ -65,7 +70,7 @@ def test_padding_to_buckets_changes_no_row(affect, size):
     padding.buckets = BUCKETS
     seen: list[int] = []
     run_checked = padding.run_checked
-    padding.run_checked = lambda inputs: seen.append(len(inputs["voice"])) or run_checked(inputs)
+    padding.run_checked = lambda inputs, *_: seen.append(len(inputs["voice"])) or run_checked(inputs)
     rng = np.random.default_rng(0)
     inputs = {"voice": rng.uniform(-13, 2, (size, 64, 200)).astype(np.float32)}
 
@@ -124,18 +129,147 @@ def test_threads_share_a_runner(affect):
     np.testing.assert_array_equal(outputs, expected * 5)
 
 
-def test_warming_up_measures_every_batch_size(affect):
-    runner = runner_of(affect, "voice")
-    example, _ = affect.golden(runner.graph)
-    sizes: list[int] = []
-    run_checked = runner.run_checked
-    runner.run_checked = lambda inputs: sizes.append(len(inputs["voice"])) or run_checked(inputs)
+class Timed(GraphRunner):
+    """Says that a batch took what `seconds` tells for its size."""
+
+    seconds: ClassVar[dict[int, float]] = {}
+
+    def timed(self, batch):
+        super().timed(batch)
+        return self.seconds[len(batch["voice"])]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tried", "useful"),
+    [
+        ({1: 1.0, 2: 2.0}, 2, 1),  # no gain
+        ({1: 1.0, 2: 1.94}, 2, 1),  # a gain of 3 %
+        ({1: 1.0, 2: 1.5, 4: 3.0}, 3, 2),
+        (dict.fromkeys(BUCKETS, 1.0), 6, 32),
+        ({1: 1.0, 2: 1.2, 4: 2.2, 8: 4.3}, 4, 4),  # 8 is only 2 % better
+    ],
+)
+def test_on_a_cpu_batches_are_tried_as_long_as_they_gain(affect, seconds, tried, useful):
+    graph = next(graph for graph in affect.manifest.graphs if graph.available == ("voice",))
+    runner = Timed(affect.file(graph.file), graph, providers=ON_CPU, intra_op_threads=1)
+    runner.seconds = seconds
+    example, _ = affect.golden(graph)
 
     took = runner.warm(example)
 
-    assert sorted(set(sizes)) == [1, 8]
-    assert took == runner.warm_up
+    assert [time.items for time in took.times] == list(BUCKETS[:tried])
+    assert (took, took.useful_batch) == (runner.warm_up, useful)
+    assert took.slowest_batch_s == max(seconds.values())
+
+
+def test_a_large_array_is_run_in_useful_batches_and_changes_no_row(affect):
+    runner = runner_of(affect, "voice")
+    inputs = {"voice": np.random.default_rng(0).uniform(-13, 2, (11, 64, 200)).astype(np.float32)}
+    whole = runner.run(inputs)
+    runner.warm_up = WarmUp(1.0, (BatchTime(1, 1.0), BatchTime(4, 1.0)))
+    seen: list[int] = []
+    run_checked = runner.run_checked
+    runner.run_checked = lambda inputs, *_: seen.append(len(inputs["voice"])) or run_checked(inputs)
+
+    np.testing.assert_allclose(runner.run(inputs), whole, atol=1e-6)
+    assert seen == [4, 4, 3]
+
+
+def test_warming_up_measures_real_runs(affect):
+    runner = runner_of(affect, "voice")
+    example, _ = affect.golden(runner.graph)
+
+    took = runner.warm(example)
+
     assert 0 < took.seconds_per_item <= took.slowest_batch_s
+    assert took.useful_batch in BUCKETS
+
+
+def looping_model(rounds: int) -> bytes:
+    """(batch, 1) float32 to itself, after `rounds` of a loop that takes its time: there are nodes to stop between."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["more"], ["go_on"]),
+            helper.make_node("MatMul", ["state", "unit"], ["next_state"]),
+        ],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("more", TensorProto.BOOL, []),
+            value("state", TensorProto.FLOAT, [256, 256]),
+        ],
+        [value("go_on", TensorProto.BOOL, []), value("next_state", TensorProto.FLOAT, [256, 256])],
+    )
+    constants = {"rounds": np.int64(rounds), "yes": np.bool_(True), "unit": np.eye(256, dtype=np.float32)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Loop", ["rounds", "yes", "unit"], ["end"], body=body),
+            helper.make_node("ReduceMax", ["end"], ["one"], keepdims=0),
+            helper.make_node("Mul", ["voice_input", "one"], ["values"]),
+        ],
+        "loop",
+        [value("voice_input", TensorProto.FLOAT, ["batch", 1])],
+        [value("values", TensorProto.FLOAT, ["batch", 1])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def test_a_run_that_nobody_waits_for_ends_early_and_the_session_can_be_used_again(affect):
+    graph = next(graph for graph in affect.manifest.graphs if graph.available == ("voice",))
+    endless = GraphRunner(looping_model(10**9), graph, providers=ON_CPU, intra_op_threads=1)
+    short = GraphRunner(looping_model(3), graph, providers=ON_CPU, intra_op_threads=1)
+    inputs = {"voice": np.array([[2.0]], np.float32)}
+
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(2):  # again: the session was not harmed
+            cancel = Cancellation()
+            run = thread.submit(endless.run, inputs, cancel)
+            assert not wait([run], timeout=0.05).done
+            cancel.ask()
+            with pytest.raises(RunCancelled):
+                run.result(10)
+
+    stopped = Cancellation()
+    stopped.ask()
+    with pytest.raises(RunCancelled):
+        short.run(inputs, stopped)
+    assert short.run(inputs, Cancellation()).tolist() == [[2.0]]
+
+
+def test_an_error_of_the_graph_is_no_cancellation(affect):
+    runner = runner_of(affect, "voice")
+    runner.session = None
+    inputs = {"voice": np.zeros((1, 64, 200), np.float32)}
+
+    with pytest.raises(AttributeError):
+        runner.run(inputs, Cancellation())
+
+
+def test_bound_inputs_give_the_same_rows(affect, both):
+    bound = runner_of(affect, "face", "voice")
+    bound.bound_to = "cpu"
+    inputs, expected = affect.golden(both.graph)
+
+    np.testing.assert_array_equal(bound.run(inputs), both.run(inputs))
+    np.testing.assert_allclose(bound.run(inputs, Cancellation()), expected, atol=1e-5)
+
+
+def test_each_device_has_a_runner_of_its_own(affect):
+    graph = next(graph for graph in affect.manifest.graphs if graph.available == ("voice",))
+    providers = Providers((CPU,), devices=(0, 1))
+    runner = GraphRunner(affect.file(graph.file), graph, providers=providers, intra_op_threads=1, key="k")
+    inputs, expected = affect.golden(graph)
+    runner.warm(inputs)
+
+    assert runner.on_device(0) is runner
+    twin = runner.on_device(1)
+    assert twin.session is not runner.session
+    assert (twin.key, twin.device) == ("k", 1)
+    np.testing.assert_allclose(twin.run(inputs), expected, atol=1e-5)
+    assert twin.warm_up.times
 
 
 @pytest.mark.parametrize(
@@ -169,20 +303,20 @@ def test_a_provider_that_is_not_installed_is_an_error_that_names_what_is_there()
         Providers.choose(("NoSuchExecutionProvider", CPU))
 
 
-def test_the_cpu_can_be_asked_for_and_brings_its_own_batch_sizes():
-    chosen = Providers.choose((CPU,))
+def test_the_cpu_can_be_asked_for():
+    chosen = Providers.choose((CPU,), devices=(0, 1))
 
-    assert (chosen.names, chosen.on_gpu, chosen.batch_sizes) == ((CPU,), False, (1, 8))
+    assert (chosen.names, chosen.on_gpu, chosen.devices) == ((CPU,), False, (0, 1))
 
 
-def test_options_reach_cuda_only():
-    providers = Providers((CUDA, CPU))
+def test_options_reach_the_gpu_only():
+    providers = Providers((TENSORRT, CUDA, CPU), options=RuntimeOptions(gpu_memory_bytes=1000))
+    given = dict(providers.with_options(3))
 
-    assert dict(providers.with_options()) == {
-        CUDA: {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"},
-        CPU: {},
-    }
-    assert providers.batch_sizes == BUCKETS
+    assert given[CPU] == {}
+    assert given[CUDA]["device_id"] == given[TENSORRT]["device_id"] == "3"
+    assert given[CUDA]["gpu_mem_limit"] == "1000"
+    assert providers.on_gpu
 
 
 @pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="needs an onnxruntime without CUDA")

@@ -49,14 +49,17 @@ def test_no_more_cores_than_the_process_may_run_on():
     assert 1 <= available_cores() <= len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize("on_gpu", [True, False])
-@pytest.mark.parametrize("cores", [1, 2, 3, 8, 64])
-def test_a_plan_uses_every_core_and_none_twice(cores, on_gpu):
-    plan = plan_threads(cores, on_gpu)
+@pytest.mark.parametrize(
+    ("cores", "plan"),
+    [(1, (1, 1, 1, 1)), (2, (2, 2, 2, 2)), (8, (8, 8, 8, 4)), (64, (64, 64, 64, 4))],
+)
+def test_on_a_cpu_a_lone_run_and_all_decoders_may_use_every_core(cores, plan):
+    assert plan_threads(cores, on_gpu=False) == plan
 
-    assert plan.intra_op + plan.decoders == max(2, cores)
-    assert min(plan.intra_op, plan.decoders) >= 1
-    assert not on_gpu or plan.intra_op == 1
+
+@pytest.mark.parametrize(("cores", "plan"), [(1, (1, 1, 1, 1)), (2, (2, 1, 1, 1)), (8, (8, 1, 7, 1))])
+def test_beside_a_gpu_one_core_feeds_it_and_the_rest_decode(cores, plan):
+    assert plan_threads(cores, on_gpu=True) == plan
 
 
 def test_a_plan_without_cores_is_refused():

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +15,7 @@ import pytest
 
 from training.compare import compare, rows_of
 from training.config import RunConfig
+from training.page import write_page
 from training.predictions import Predictions
 from training.report import compare_all
 from training.run_folder import RunFolder
@@ -59,11 +62,14 @@ def test_the_table_has_every_row_for_every_seed_and_is_not_computed_twice(
     assert list(first.data["toy-pain"]["rows"]) == rows
     assert json.dumps(first.data) == json.dumps(second.data)
     made = {file.name for file in (tmp_path / "toy-pain").iterdir()}
-    assert {"table.csv", "table.md", "table.tex", "plots", "seed-0", "seed-1"} <= made
+    assert {"table.csv", "table.md", "table.tex", "plots", "report.html", "seed-0", "seed-1"} <= made
     plots = {file.name for file in (tmp_path / "toy-pain" / "plots").iterdir()}
     assert plots == {"rows.png", "calibration.png", "matrices-PKDOT-face.png"}
     table = list(csv.DictReader((tmp_path / "toy-pain" / "table.csv").read_text().splitlines()))
     assert {line["row"] for line in table} == set(rows)
+    page = (tmp_path / "toy-pain" / "report.html").read_text()
+    assert set(re.findall(r"<figcaption>(.*?)</figcaption>", page)) == plots
+    assert [row for row in rows if f"<td>{row}</td>" not in page] == []
 
 
 def test_a_comparison_that_was_stopped_goes_on_with_the_row_it_had_not_done(
@@ -105,6 +111,24 @@ def test_every_row_trains_and_each_teacher_is_trained_once(
         *(f"teacher-{what}-cross{n}" for what in (both, "face", second) for n in (0, 1)),
         *("aligned-face", "aligned-cross0-face", "aligned-cross1-face"),
     }
+
+
+def test_the_page_holds_every_plot_and_how_the_table_came_about_and_asks_nobody(tmp_path: Path) -> None:
+    people = _people({"p0": [True, False], "p1": [True, True]})
+    stamp = "NOT SUBJECT-INDEPENDENT: 5 folds of clips <by seed 0>"
+    table = make_table("toy", {"KD (voice)": [people]}, [stamp])
+    plots = {name: name.encode() for name in ("rows.png", "ablations.png", "matrices-KD-voice.png")}
+    for name, content in plots.items():
+        (tmp_path / name).write_bytes(content)
+
+    write_page(table, tmp_path, tmp_path / "report.html")
+
+    page = (tmp_path / "report.html").read_text()
+    shown = dict(re.findall(r'<img alt="(.*?)" src="data:image/png;base64,(.*?)">', page))
+    assert {name: b64decode(data) for name, data in shown.items()} == plots
+    assert "1 seeds, 2 people. NOT SUBJECT-INDEPENDENT: 5 folds of clips &lt;by seed 0&gt;" in page
+    assert "<td>KD (voice)</td><td>0.750 ± 0.000</td>" in page
+    assert re.findall(r"https?:|//", re.sub('base64,[^"]*', "", page)) == []
 
 
 def _people(right: dict[str, list[bool]], *, task: str = "classification") -> Predictions:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from training.checkpoint import load_weights
-from training.config import ConfigError
+from training.config import ConfigError, load_config
 from training.run_folder import RunFolder
 
+RECIPE = Path(__file__).parents[2] / "training" / "configs" / "synthetic-pain.yaml"
 JUNK = [b"", b"not a checkpoint", b"PK\x03\x04 cut", b"\x80\x02."]
 
 
@@ -29,6 +31,19 @@ def test_a_damaged_record_is_named(tmp_path: Path, name: str) -> None:
 
     with pytest.raises(ConfigError, match=name):
         _ = folder.metrics() if name == "metrics.json" else folder.config()
+
+
+def test_a_run_goes_on_with_the_same_settings_only_and_later_ones_have_their_defaults(tmp_path: Path) -> None:
+    folder, config = RunFolder(tmp_path), load_config(RECIPE)
+    folder.begin(config, resume=False)
+    values = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del values["calibration"], values["student"]["apart"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+
+    folder.check(config, resume=True)
+
+    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+        folder.check(load_config(RECIPE, ["student.apart=label"]), resume=True)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

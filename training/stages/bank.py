@@ -15,7 +15,7 @@ from training.data import WindowSet
 from training.losses.ot import bank_ot, centred
 from training.stage_config import StudentConfig
 from training.stages.setting import Setting, run_over
-from training.stages.terms import Seen
+from training.stages.terms import Seen, apart
 
 EMA = 0.99
 """How slowly the student that makes its own side's prototypes follows the one that learns."""
@@ -61,6 +61,7 @@ class BankOT(nn.Module):
             teacher_bank,
             blur=c.blur,
             pair_cost=c.pair_cost,
+            apart=apart(seen.targets, c),
             normalise=c.normalise,
         )
 

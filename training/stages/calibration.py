@@ -20,6 +20,7 @@ from models.outputs import (
     value_scores,
 )
 from training.calibrate import (
+    OutOfFold,
     TemperatureFit,
     conformal_calibration,
     fit_temperature,
@@ -33,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
     """What a student says of some people's labelled windows."""
 
     output: Floats
@@ -42,53 +43,73 @@ class _Said:
     person: NDArray[np.int64]
 
 
-def calibrate(setting: Setting, net: nn.Module, needed: Sequence[str]) -> tuple[Calibration, TemperatureFit | None]:
+def calibrate(
+    setting: Setting, net: nn.Module, needed: Sequence[str], out_of_fold: OutOfFold | None = None
+) -> tuple[Calibration, TemperatureFit | None]:
     """What the bundle needs, coverage on the test people included, and how the temperature was found, if there is one.
 
-    Sets and intervals hold for a window of a new person (hierarchical conformal); with too few calibration people
-    there are none, and the calibration says why.
+    Sets and intervals hold for a window of a new person (hierarchical conformal). With too few calibration people
+    there are none, and the calibration says why; or, where `out_of_fold` has scores of training people by nets that did
+    not see them, a heuristic from these and the calibration people's.
     """
-    task = setting.config.task
-    fit = None
-    if task == "pain" or task == "classification":
-        chosen = setting.select.with_all(needed).labelled()
-        logits = run_over(net, chosen, setting.device).output.numpy()
-        fit = fit_temperature(logits, chosen.targets.numpy(), task)
+    fit = fitted_temperature(setting, net, needed)
     temperature = fit.temperature if fit else 1.0
-    own = _said(setting, net, setting.calibrate.with_all(needed), temperature)
+    own = said_of(setting, net, setting.calibrate.with_all(needed), temperature)
+    scores = output_scores(setting, own)
     calibration = conformal_calibration(
-        _scores(setting, own), own.person, setting.config.confidence_level, temperature=temperature
+        scores,
+        own.person,
+        setting.config.confidence_level,
+        temperature=temperature,
+        out_of_fold=out_of_fold and _pooled(out_of_fold, OutOfFold(scores, own.person)),
     )
     tested = setting.test.with_all(needed).labelled()
     if None not in calibration.quantiles.values() and len(tested):
-        coverage = _coverage(setting, _said(setting, net, tested, temperature), calibration.quantiles)
+        coverage = _coverage(setting, said_of(setting, net, tested, temperature), calibration.quantiles)
         calibration = calibration.model_copy(update={"coverage": coverage})
     return calibration, fit
 
 
-def _said(setting: Setting, net: nn.Module, windows: WindowSet, temperature: float) -> _Said:
+def _pooled(one: OutOfFold, other: OutOfFold) -> OutOfFold:
+    scores = {name: np.concatenate([one.scores[name], other.scores[name]]) for name in one.scores}
+    return OutOfFold(scores, np.concatenate([one.person, other.person]))
+
+
+def fitted_temperature(setting: Setting, net: nn.Module, needed: Sequence[str]) -> TemperatureFit | None:
+    """The temperature that the selection people give `net`; None for tasks without probabilities."""
+    task = setting.config.task
+    if task != "pain" and task != "classification":
+        return None
+    chosen = setting.select.with_all(needed).labelled()
+    logits = run_over(net, chosen, setting.device).output.numpy()
+    return fit_temperature(logits, chosen.targets.numpy(), task)
+
+
+def said_of(setting: Setting, net: nn.Module, windows: WindowSet, temperature: float) -> Said:
+    """What `net` says of the labelled ones of `windows`."""
     windows = windows.labelled()
     person = windows.person.numpy()
     if not len(windows):
-        return _Said(np.zeros((0, max(2, setting.outputs + 1))), windows.targets.numpy(), person)
+        return Said(np.zeros((0, max(2, setting.outputs + 1))), windows.targets.numpy(), person)
     task, output = setting.config.task, run_over(net, windows, setting.device).output.numpy().astype(np.float64)
     if task == "pain" or task == "classification":
         output = label_probabilities(task, output, temperature)
-    return _Said(output, windows.targets.numpy(), person)
+    return Said(output, windows.targets.numpy(), person)
 
 
 def _names(setting: Setting) -> tuple[str, ...]:
     return output_names(setting.config.task, setting.corpus.values)
 
 
-def _scores(setting: Setting, said: _Said) -> dict[str, Floats]:
+def output_scores(setting: Setting, said: Said) -> dict[str, Floats]:
+    """Conformity scores (N,) by output."""
     if said.truth.ndim == 1:
         return {_names(setting)[0]: label_scores(said.output, said.truth.astype(np.int64))}
     truth = said.truth.astype(np.float64)
     return {name: value_scores(said.output[:, i], truth[:, i]) for i, name in enumerate(_names(setting))}
 
 
-def _coverage(setting: Setting, said: _Said, quantiles: Mapping[str, float | None]) -> dict[str, Coverage]:
+def _coverage(setting: Setting, said: Said, quantiles: Mapping[str, float | None]) -> dict[str, Coverage]:
     found = {}
     for i, name in enumerate(_names(setting)):
         quantile = quantiles[name]

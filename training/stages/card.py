@@ -24,6 +24,19 @@ MEANING = {
     "regression": "Values are the corpus's labels; what they mean for other people is for its owners to say.",
 }
 
+PROMISES = {
+    "conformal": (
+        "Sets and intervals are hierarchical conformal: at the stated level they hold for a window of a new person, "
+        "like the calibration people, on average over people."
+    ),
+    "heuristic": (
+        "**heuristic:** where the table says so, sets and intervals come from pooled out-of-fold scores, because the "
+        "calibration people were too few. They promise nothing for a new person, and may be too narrow."
+    ),
+    "none": "Where the table says that no set or interval is given, the calibration people were too few.",
+}
+"""By kind of calibration."""
+
 
 def card(
     setting: Setting, graphs: Sequence[GraphSpec], provenance: Provenance, groups: Mapping[str, Mapping[str, Any]]
@@ -51,8 +64,8 @@ def card(
         *(f"| {', '.join(g.available)} | {', '.join(g.hallucinated) or '–'} | {_calibration(g)} |" for g in graphs),
         "",
         "Hallucinated modalities are guesses of a T-Net from what is available; they add no observation.",
-        "Sets and intervals are hierarchical conformal: at the stated level they hold for a window of a new person, "
-        "like the calibration people, on average over people. What was measured on the test people:",
+        *(PROMISES[kind] for kind in PROMISES if any(g.calibration.kind == kind for g in graphs)),
+        "What was measured of sets and intervals on the test people:",
         "",
         *_coverage(graphs),
         "",

@@ -19,17 +19,22 @@ from training.stages.teacher import train_teacher
 
 
 def fold_of_person(setting: Setting) -> Tensor:
-    """int64 (people,): which teacher teaches each person; the training people are dealt evenly, others get 0."""
-    fold = torch.zeros(len(setting.train.people), dtype=torch.int64)
+    """int64 (people,): which teacher teaches each of the training people; others get 0."""
+    return dealt_people(setting, setting.config.teacher.cross_fits)
+
+
+def dealt_people(setting: Setting, parts: int) -> Tensor:
+    """int64 (people,): which of so many parts each training person belongs to, dealt evenly; others get 0."""
+    part = torch.zeros(len(setting.train.people), dtype=torch.int64)
     people = torch.unique(setting.train.person).numpy()
     order = np.random.default_rng([setting.config.seed, 17]).permutation(people)
     for place, person in enumerate(order):
-        fold[person] = place % setting.config.teacher.cross_fits
-    return fold
+        part[person] = place % parts
+    return part
 
 
 def unseen(windows: WindowSet, fold: Tensor, number: int) -> WindowSet:
-    """The windows that teacher `number` may be trained on."""
+    """The windows that a net may be trained on which leaves part `number` of the people out."""
     return windows.pick(fold[windows.person] != number)
 
 

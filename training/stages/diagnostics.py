@@ -19,7 +19,7 @@ from training.losses.sinkhorn import coupling
 from training.losses.task import ccc
 from training.stage_config import StudentConfig
 from training.stages.setting import Setting, run_over
-from training.stages.terms import Seen, StructuralOT, TermSpec, gradient_at_z, less_the_mean
+from training.stages.terms import Seen, StructuralOT, TermSpec, apart, gradient_at_z, less_the_mean
 
 
 def structure_diagnostics(
@@ -66,7 +66,8 @@ def _structure(own: Forward, seen: Forward, batch: Batch, config: StudentConfig)
     s_student, s_teacher = (similarity(less_the_mean(out.z, batch.person, config)) for out in (own, seen))
     k = min(config.k, len(s_teacher))
     rows = profiles(s_student, s_teacher, k=k, anchors=config.anchors, normalise=config.normalise)
-    return _Structure(s_teacher, s_student, rows[1], coupling(*rows, blur=config.blur, pair_cost=config.pair_cost))
+    plan = coupling(*rows, blur=config.blur, pair_cost=config.pair_cost, apart=apart(batch.targets, config))
+    return _Structure(s_teacher, s_student, rows[1], plan)
 
 
 def _of_batch(

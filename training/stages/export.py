@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models import bundle
 from models.bundle import MANIFEST, BundleError
-from models.manifest import Calibration, FaceNetFiles, GraphSpec, Provenance
+from models.manifest import Calibration, FaceNetFiles, GraphSpec, Moments, Provenance
 from models.nets.student import Student
 from models.spec import FACE, VOICE, InputSpec
 from training.data import WindowSet
@@ -24,13 +24,17 @@ from training.face_nets.fetch import cached_face_nets
 from training.replacing import replacing
 from training.stages.card import card
 from training.stages.golden import golden_windows
-from training.stages.setting import Setting
+from training.stages.setting import Setting, run_over
 
 OPSET = 20
 PARITY = 1e-4
 """Largest difference between ONNX and torch."""
 INVARIANCE = 1e-5
 """Largest difference between a sample's answer alone and in a batch."""
+REFERENCE_WINDOWS = 1024
+"""About as many windows, evenly spaced, show how an expected error spreads."""
+LEAST_SPREAD = 1e-6
+"""What varies less is taken for constant."""
 OUTPUT = "output"
 UNCERTAINTY = "uncertainty_"
 """Of a hallucinated modality, whose name follows."""
@@ -116,6 +120,7 @@ def _copy_face_nets(draft: Path) -> FaceNetFiles:
 
 
 def _export_graph(setting: Setting, student: Student, calibration: Calibration, draft: Path) -> GraphSpec:
+    reference = _uncertainty_reference(setting, student)
     student = student.cpu().eval()
     name = "-".join(student.available)
     file, golden = f"graphs/{name}.onnx", f"golden/{name}.npz"
@@ -132,9 +137,25 @@ def _export_graph(setting: Setting, student: Student, calibration: Calibration, 
         inputs={m: m for m in student.available},
         output=OUTPUT,
         uncertainty={m: f"{UNCERTAINTY}{m}" for m in student.hallucinated},
+        uncertainty_reference=reference,
         golden=golden,
         calibration=calibration,
     )
+
+
+def _uncertainty_reference(setting: Setting, student: Student) -> dict[str, Moments]:
+    """How the T-Nets' expected errors spread over windows of the selection people, whom no weight has seen."""
+    windows = _as_shown(setting, setting.select.with_all(student.available))
+    windows = windows.pick(torch.arange(0, len(windows), max(1, len(windows) // REFERENCE_WINDOWS)))
+    if not student.hallucinated or not len(windows):
+        return {}
+    out = run_over(student.to(setting.device), windows, setting.device)
+    values = {name: expected.double() for name, expected in out.log_variance.items()}
+    return {
+        name: Moments(mean=expected.mean().item(), std=expected.std(correction=0).item(), windows=len(windows))
+        for name, expected in values.items()
+        if expected.std(correction=0) > LEAST_SPREAD
+    }
 
 
 def to_onnx(graph: Graph, inputs: InputSpec, file: Path) -> None:
@@ -170,8 +191,13 @@ def to_onnx(graph: Graph, inputs: InputSpec, file: Path) -> None:
 
 def _example_windows(setting: Setting, available: tuple[str, ...]) -> WindowSet:
     """Real windows of training people: what the graph will meet."""
-    windows = setting.train.with_all(available)
-    return replace(windows, store={**windows.store, **setting.shown}).pick(torch.arange(17) % len(windows))
+    windows = _as_shown(setting, setting.train.with_all(available))
+    return windows.pick(torch.arange(17) % len(windows))
+
+
+def _as_shown(setting: Setting, windows: WindowSet) -> WindowSet:
+    """The same windows as the exported graph takes them, where a frozen encoder has seen them already."""
+    return replace(windows, store={**windows.store, **setting.shown})
 
 
 def _session(file: Path) -> onnxruntime.InferenceSession:

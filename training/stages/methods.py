@@ -87,6 +87,7 @@ VARIATIONS: Mapping[str, Method] = MappingProxyType(
         "PKDOT, centred": Method(terms=("OT",), change=CENTRED),
         "PKDOT, centred by person": Method(terms=("OT",), change=changed(centre="person")),
         "PKDOT, fused": Method(terms=("OT",), change=FUSED),
+        "PKDOT, fused by label": Method(terms=("OT",), change=changed(pair_cost=0.25, apart="label")),
         "PKDOT, centred and fused": Method(terms=("OT",), change=CENTRED_FUSED),
         "PKDOT, bank": Method(terms=("OT",), change=changed(bank=128)),
         "PKDOT, projected": Method(terms=("OT",), change=changed(projection=32)),

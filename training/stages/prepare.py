@@ -18,7 +18,7 @@ from training.corpora.biovid import read_biovid
 from training.corpora.clip import Clip, Corpus
 from training.corpora.feature_corpus import FeatureCorpus
 from training.corpora.features import read_features
-from training.corpora.splits import PARTS, SplitError, split_clips
+from training.corpora.splits import PARTS, split_clips
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
 from training.corpora.synthetic_features import synthesize_features
 from training.distributed import world_device
@@ -26,6 +26,7 @@ from training.face_nets.fetch import cached_face_nets
 from training.feature_windows import feature_windows
 from training.frozen import originals, seen_once
 from training.labels import keep_labels
+from training.stages.checks import check_encoders, check_parts, check_parts_left_out
 from training.stages.setting import Setting
 from training.tracking import tracking
 from training.windows import CorpusWindows, corpus_windows
@@ -46,7 +47,11 @@ def open_setting(config: RunConfig, folder: Path) -> Iterator[Setting]:
 
 
 def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
-    """Everything the stages need. Raises CorpusError, SplitError, MediaError or FaceNetsMissingError."""
+    """Everything the stages need, and nothing written but caches.
+
+    Raises CorpusError, SplitError, SignalError, MediaError, FaceNetsMissingError, WeightsFileError or HuggingFaceError.
+    """
+    check_encoders(config)
     corpus, prepared = read_windows(config)
     split = split_clips(corpus.clips, config.splits, config.fold)
     shown = standardised_by_person(prepared.windows, config.corpus.standardise_by_person, config.inputs)
@@ -67,7 +72,7 @@ def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
         shown=originals(shown, windows),
     )
     check_parts(setting)
-    scratch.mkdir(parents=True, exist_ok=True)  # only now: a run that is refused leaves nothing behind
+    check_parts_left_out(setting)
     return setting
 
 
@@ -82,22 +87,6 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
             f"{config.labels.fraction:.0%} of the labels of training and selection people, {config.labels.by}."
         )
     return tuple(notes)
-
-
-def check_parts(setting: Setting) -> None:
-    """Raise SplitError where a part cannot do its work: better now than after hours of training."""
-    config = setting.config
-    for name, windows in (("train", setting.pairs.labelled()), ("select", setting.selection)):
-        needed = 2 if name == "train" else 1
-        if (count := len(windows)) < needed:
-            raise SplitError(
-                f"the {name} people have {count} labelled windows with {', '.join(config.modalities)}; "
-                f"at least {needed} are needed"
-            )
-    if (count := len(setting.pairs)) < config.student.k:
-        raise SplitError(f"the train people have {count} windows with {', '.join(config.modalities)}; k needs more")
-    if not len(setting.test.labelled()):
-        raise SplitError("the test people have no labelled window")
 
 
 def read_windows(config: RunConfig) -> tuple[Corpus, CorpusWindows]:

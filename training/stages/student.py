@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.nets.oracle import Oracle
 from models.nets.student import Student
-from models.nets.teacher import Forward
+from models.nets.teacher import Forward, Teacher
 from training.data import Batch
 from training.loop import Bench, FitReport, fit
 from training.losses.hallucination import hallucination_loss
@@ -19,7 +19,7 @@ from training.stages.methods import Method
 from training.stages.setting import Setting, selection_loss
 from training.stages.sources import Lesson
 from training.stages.terms import Seen, TermSpec, build_terms, term_loss
-from training.stages.weights import term_weights
+from training.stages.weights import start_norms, term_weights
 
 
 class Trained(NamedTuple):
@@ -32,6 +32,15 @@ class Trained(NamedTuple):
     """Of `gradient_ratios`, the one that the selection people liked best."""
 
 
+class Start(NamedTuple):
+    """With what stage 3 begins."""
+
+    student: Student
+    terms: nn.ModuleDict
+    weights: dict[str, float]
+    ratio: float
+
+
 def train_student(setting: Setting, available: tuple[str, ...], material: Material, method: Method) -> Trained:
     """A student for `available`, from stage 0's encoders, and from stage 2's T-Nets if the method has them.
 
@@ -40,8 +49,15 @@ def train_student(setting: Setting, available: tuple[str, ...], material: Materi
     """
     config = method.change(setting.config.student)
     several = method.weighting == "balanced" and method.terms
-    ratios = config.gradient_ratios if several else config.gradient_ratios[:1]
-    trained = [_train(setting, available, material, method, config, ratio) for ratio in ratios]
+    trained: list[Trained] = []
+    norms: dict[str, float] | None = None
+    for ratio in config.gradient_ratios if several else config.gradient_ratios[:1]:
+        student = start_student(setting, available, material, method, config)
+        terms = start_terms(setting, student, material.teacher, method, config)
+        if norms is None:  # every ratio starts from the same student
+            norms = start_norms(setting, student, terms, material, method)
+        start = Start(student, terms, term_weights(norms, terms, config, ratio), ratio)
+        trained.append(_train(setting, start, material, method, config))
     return min(trained, key=lambda one: one.report.scores[one.report.best_epoch])
 
 
@@ -60,23 +76,20 @@ def start_student(
     return student.eval()
 
 
-def _train(
-    setting: Setting,
-    available: tuple[str, ...],
-    material: Material,
-    method: Method,
-    config: StudentConfig,
-    ratio: float,
-) -> Trained:
-    teacher = material.teacher
-    student = start_student(setting, available, material, method, config)
-    net = Oracle(student, teacher) if method.graph == "oracle" else student
+def start_terms(
+    setting: Setting, student: Student, teacher: Teacher, method: Method, config: StudentConfig
+) -> nn.ModuleDict:
+    """The row's terms as stage 3 begins with them."""
     terms = build_terms(method.terms, TermSpec(config, setting.config.task, setting.config.network.dim), seed=0)
-    bank = BankOT(setting, config, student, teacher) if config.bank and "OT" in terms else None
-    if bank is not None:
-        terms["OT"] = bank
-    terms.to(setting.device)
-    weights = term_weights(setting, student, terms, material, method, config, ratio)
+    if config.bank and "OT" in terms:
+        terms["OT"] = BankOT(setting, config, student, teacher)
+    return terms.to(setting.device)
+
+
+def _train(setting: Setting, start: Start, material: Material, method: Method, config: StudentConfig) -> Trained:
+    student, terms, weights, ratio = start
+    teacher, what = material.teacher, "+".join(student.available)
+    net = Oracle(student, teacher) if method.graph == "oracle" else student
 
     def step(batch: Batch, noise: torch.Generator, done: float) -> Tensor:
         batch = setting.augmented(batch, noise)
@@ -92,6 +105,11 @@ def _train(
             loss = loss + ramped(done, config.ramp) * distillation_loss(terms, weights, out, lesson, batch)
         return loss
 
+    def refresh_banks() -> None:
+        for term in terms.values():
+            if isinstance(term, BankOT):
+                term.refresh()
+
     both = nn.ModuleDict({"student": net, "terms": terms})
     report = fit(
         both,
@@ -102,11 +120,11 @@ def _train(
         config,
         Bench(
             seed=setting.config.seed,
-            label=f"student: {'+'.join(available)}",
-            state_file=setting.scratch / f"student-{'+'.join(available)}.state",
+            label=f"student: {what}",
+            state_file=setting.scratch / f"student-{what}.state",
             track=setting.track,
         ),
-        before_epoch=bank.refresh if bank is not None else _nothing,
+        before_epoch=refresh_banks,
     )
     return Trained(net, report, weights, ratio)
 
@@ -125,7 +143,3 @@ def distillation_loss(
 def ramped(done: float, ramp: float) -> float:
     """The share of a term's weight when `done` of the steps are done: a line from 0 to 1 over the first `ramp`."""
     return 1.0 if done >= ramp else done / ramp
-
-
-def _nothing() -> None:
-    """Most rows have nothing to make anew."""

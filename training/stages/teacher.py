@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.nets.teacher import Teacher
-from training.data import WindowSet
 from training.loop import FitReport
 from training.stages.setting import Setting
 from training.stages.task import fit_to_task
@@ -16,12 +15,10 @@ def train_teacher(
     modalities: tuple[str, ...],
     *,
     name: str,
-    train: WindowSet | None = None,
 ) -> tuple[Teacher, FitReport]:
     """A trained teacher that sees `modalities`; its encoders started from stage 0.
 
-    One that sees fewer than all is a control, and learns from the same windows as the others; `train` is the part of
-    the training windows that a cross-fitted one may see.
+    One that sees fewer than all is a control, and learns from the same windows as the others.
     """
     config = setting.config
     teacher = setting.new_teacher(modalities)
@@ -30,7 +27,7 @@ def train_teacher(
     report = fit_to_task(
         setting,
         teacher,
-        setting.pairs if train is None else train,
+        setting.pairs,
         setting.selection,
         config.teacher,
         label=f"teacher: {'+'.join(modalities)}",

@@ -59,8 +59,21 @@ def less_the_mean(z: Tensor, person: Tensor, config: StudentConfig) -> Tensor:
     return centred(z, person if config.centre == "person" else None)
 
 
+def apart(targets: Tensor, config: StudentConfig) -> Tensor | None:
+    """bool (B, B): between which samples transport costs `pair_cost` more; None for all that are not one sample.
+
+    By label: those whose targets (B,) or (B, C) differ. A sample without a target is apart from all others.
+    """
+    if config.apart == "sample":
+        return None
+    own = torch.arange(len(targets), device=targets.device)
+    label = torch.unique(targets.nan_to_num(), dim=0, return_inverse=True)[1]
+    group = torch.where(has_target(targets), label, len(targets) + own)
+    return group[:, None] != group[None, :]
+
+
 class StructuralOT(nn.Module):
-    """PKDOT's term with the recipe's options: centring, the cost between different samples, a projection of z."""
+    """PKDOT's term with the recipe's options: centring, the cost between samples that are apart, a projection of z."""
 
     def __init__(self, spec: TermSpec) -> None:
         super().__init__()
@@ -79,6 +92,7 @@ class StructuralOT(nn.Module):
             blur=c.blur,
             normalise=c.normalise,
             pair_cost=c.pair_cost,
+            apart=apart(seen.targets, c),
         )
 
 

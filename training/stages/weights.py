@@ -1,6 +1,6 @@
 """How heavy each term is: one rule for all, so that no method is tuned with more care than another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from torch import Tensor, nn
@@ -15,32 +15,38 @@ from training.stages.setting import Setting
 from training.stages.terms import Seen, TermSpec, build_terms, gradient_at_z, term_loss
 
 TASK = "task"
+PAPERS_PULL = "PKDOT at the paper's weight"
 
 
-def term_weights(
-    setting: Setting,
-    student: Student,
-    terms: nn.ModuleDict,
-    material: Material,
-    method: Method,
-    config: StudentConfig,
-    ratio: float,
+def start_norms(
+    setting: Setting, student: Student, terms: nn.ModuleDict, material: Material, method: Method
 ) -> dict[str, float]:
-    """The weight of each term when stage 3 begins; it depends on nothing but the start, so a resumed run has it again.
+    """The gradients' sizes at z when stage 3 begins; none where there is nothing to balance.
 
-    Balanced: the term's gradient at z is `ratio` times the task's. A term without any gradient gets no weight.
+    They depend on nothing but the start, so a resumed run has them again, and every gradient ratio has the same ones.
     """
-    if method.weighting == "paper":
-        return dict.fromkeys(terms, config.ot_weight)
+    if method.weighting == "paper" or not terms:
+        return {}
     batches = list(setting.some_batches())
     norms = gradient_norms(setting, student, terms, material, batches)
     if method.weighting == "as the paper's":
         recipe = setting.config.student
         paper = build_terms(("OT",), TermSpec(recipe, setting.config.task, setting.config.network.dim), seed=0)
         paper.to(setting.device)
-        pull = recipe.ot_weight * gradient_norms(setting, student, paper, material, batches)["OT"]
-    else:
-        pull = ratio * norms[TASK]
+        norms[PAPERS_PULL] = recipe.ot_weight * gradient_norms(setting, student, paper, material, batches)["OT"]
+    return norms
+
+
+def term_weights(
+    norms: Mapping[str, float], terms: Iterable[str], config: StudentConfig, ratio: float
+) -> dict[str, float]:
+    """The weight of each term, from `start_norms`; the paper's where these are empty.
+
+    Balanced: the term's gradient at z is `ratio` times the task's. A term without any gradient gets no weight.
+    """
+    if not norms:
+        return dict.fromkeys(terms, config.ot_weight)
+    pull = norms.get(PAPERS_PULL, ratio * norms[TASK])
     return {name: pull / norms[name] if norms[name] > 1e-9 * norms[TASK] else 0.0 for name in terms}
 
 

@@ -12,21 +12,40 @@ from models.inputs.face_nets import Detection, load_face_nets
 from training.face_nets.fetch import FaceNetsMissingError, cached_face_nets
 
 CLIPS = Path(__file__).resolve().parents[4] / "shared" / "data" / "clips"
-BLANK = np.zeros((400, 600, 3), np.uint8)
+
+
+def pattern(number):
+    """What a face looks like, uint8 (96, 96, 3): another for each number."""
+    blots = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return np.kron(blots, np.ones((12, 12, 1), np.uint8))
 
 
 class Scene:
-    """Stands in for the nets: the faces are squares (x, y, side) that the test moves about."""
+    """Stands in for the nets: the faces are squares (x, y, side) that the test moves about.
 
-    def __init__(self, *faces):
+    Each looks like its number in `who`: one after the other, unless the test says otherwise.
+    """
+
+    def __init__(self, *faces, who=range(9)):
         self.faces = list(faces)
+        self.who = list(who)
         self.present = 0.99
         self.detections = 0
         self.shifted_mouth_px = 0.0
 
+    def picture(self):
+        rgb = np.zeros((400, 600, 3), np.uint8)
+        for (x, y, side), number in zip(self.faces, self.who, strict=False):
+            left, top, right, bottom = max(x, 0), max(y, 0), min(x + side, 600), min(y + side, 400)
+            face = crop(pattern(number), Roi(48, 48, 96), side)
+            rgb[top:bottom, left:right] = face[top - y : bottom - y, left - x : right - x]
+        return rgb
+
     def detect(self, _rgb):
         self.detections += 1
         return [self.detection(*face) for face in self.faces]
+
+    detect_all = detect
 
     def detection(self, x, y, side):
         keypoints = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.5, 0.8], [0.05, 0.5], [0.95, 0.5]]) * side + [x, y]
@@ -48,76 +67,98 @@ class Scene:
         return np.zeros((468, 3), np.float32), 0.01
 
 
-def follow(tracker, times):
-    observations = [tracker.step(time_s, BLANK) for time_s in times]
-    return [None if seen is None else (seen.face_id, *seen.box[:2]) for seen in observations]
+def follow(tracker, scene, times):
+    """Of each frame the face that is seen, if any: its id and its place."""
+    frames = [tracker.step(time_s, scene.picture()) for time_s in times]
+    return [(seen[0].face_id, *seen[0].box[:2]) if seen else None for seen in frames]
 
 
 def test_the_largest_face_is_followed():
     scene = Scene((10, 10, 80), (300, 100, 120), (450, 300, 60))
 
-    assert follow(FaceTracker(scene), [0, 0.04]) == [(0, 300, 100)] * 2
+    assert follow(FaceTracker(scene), scene, [0, 0.04]) == [(0, 300, 100)] * 2
 
 
 def test_a_followed_face_is_detected_again_only_every_half_second():
     scene = Scene((300, 100, 120))
 
-    follow(FaceTracker(scene), [0, 0.2, 0.4, 0.7, 0.9, 1.1, 1.2])  # 1.2 - 0.7 is below 0.5 in binary
+    follow(FaceTracker(scene), scene, [0, 0.2, 0.4, 0.7, 0.9, 1.1, 1.2])  # 1.2 - 0.7 is below 0.5 in binary
 
     assert scene.detections == 3
 
 
-def test_a_face_that_jumps_out_of_its_square_is_found_in_the_same_frame():
+@pytest.mark.parametrize(("who", "face_id"), [(0, 0), (7, 1)])
+def test_a_face_that_jumps_out_of_its_square_is_found_in_the_same_frame_and_known_by_its_looks(who, face_id):
     scene = Scene((300, 100, 100))
     tracker = FaceTracker(scene)
-    tracker.step(0.0, BLANK)
-    scene.faces = [(20, 250, 100)]
+    tracker.step(0.0, scene.picture())
+    scene.faces, scene.who = [(20, 250, 100)], [who]
 
-    assert follow(tracker, [0.1]) == [(1, 20, 250)]  # nothing tells that it is the same
+    assert follow(tracker, scene, [0.1]) == [(face_id, 20, 250)]
 
 
 def test_a_face_keeps_its_id_when_it_comes_back_at_once_to_its_place():
     scene = Scene((300, 100, 100))
     tracker = FaceTracker(scene)
-    tracker.step(0.0, BLANK)
+    tracker.step(0.0, scene.picture())
     scene.faces = []
-    missed = follow(tracker, [0.4, 0.8])
+    missed = follow(tracker, scene, [0.4, 0.8])
     scene.faces = [(330, 110, 100), (10, 10, 250)]
 
     assert missed == [None, None]
-    assert follow(tracker, [1.0]) == [(0, 330, 110)]
+    assert follow(tracker, scene, [1.0]) == [(0, 330, 110)]
 
 
-@pytest.mark.parametrize(("back_s", "place"), [(1.1, (300, 100, 100)), (0.6, (420, 100, 100))])
-def test_a_face_that_comes_back_late_or_elsewhere_gets_a_new_id(back_s, place):
+@pytest.mark.parametrize(("back_s", "who", "face_id"), [(1.5, 0, 0), (59.9, 0, 0), (60.5, 0, 1), (1.5, 7, 1)])
+def test_a_face_that_comes_back_within_a_minute_is_known_by_its_looks_alone(back_s, who, face_id):
     scene = Scene((300, 100, 100))
     tracker = FaceTracker(scene)
-    tracker.step(0.0, BLANK)
+    tracker.step(0.0, scene.picture())
     scene.faces = []
-    tracker.step(0.3, BLANK)
-    scene.faces = [place]
+    tracker.step(0.3, scene.picture())
+    scene.faces, scene.who = [(420, 200, 100)], [who]
 
-    assert follow(tracker, [back_s]) == [(1, *place[:2])]
+    assert follow(tracker, scene, [back_s]) == [(face_id, 420, 200)]
+
+
+def test_another_face_at_the_place_of_the_followed_one_gets_another_id_at_once():
+    scene = Scene((300, 100, 100))
+    tracker = FaceTracker(scene)
+    before = follow(tracker, scene, [0.0, 0.2, 0.4])
+    scene.who = [7]
+
+    assert [one[0] for one in before + follow(tracker, scene, [0.6, 0.8])] == [0, 0, 0, 1, 1]
 
 
 def test_a_face_half_as_large_again_takes_over_after_a_second():
     scene = Scene((10, 10, 100))
     tracker = FaceTracker(scene)
-    tracker.step(0.0, BLANK)
+    tracker.step(0.0, scene.picture())
     scene.faces.append((300, 100, 123))  # 1.51 times the area
 
-    ids = [seen[0] for seen in follow(tracker, [0.5, 1.0, 1.4, 1.5, 2.0])]
+    ids = [seen[0] for seen in follow(tracker, scene, [0.5, 1.0, 1.4, 1.5, 2.0])]
 
     assert ids == [0, 0, 0, 1, 1]
+
+
+def test_a_face_that_takes_over_a_second_time_has_its_first_id():
+    scene = Scene((10, 10, 100), (300, 100, 150))
+    tracker = FaceTracker(scene)
+    ids = [seen[0] for seen in follow(tracker, scene, [0.0, 0.5])]
+    for start, sides in ((1.0, (200, 100)), (3.0, (100, 150))):
+        scene.faces = [(10, 10, sides[0]), (300, 100, sides[1])]
+        ids += [seen[0] for seen in follow(tracker, scene, [start, start + 0.5, start + 1.0, start + 1.5])]
+
+    assert (ids[0], ids[5], ids[-1]) == (0, 1, 0)
 
 
 def test_a_face_that_is_only_a_little_larger_never_takes_over():
     scene = Scene((10, 10, 100))
     tracker = FaceTracker(scene)
-    tracker.step(0.0, BLANK)
+    tracker.step(0.0, scene.picture())
     scene.faces.append((300, 100, 121))  # 1.46 times the area
 
-    assert {seen[0] for seen in follow(tracker, np.arange(1, 10) / 2)} == {0}
+    assert {seen[0] for seen in follow(tracker, scene, np.arange(1, 10) / 2)} == {0}
 
 
 def test_a_larger_face_must_be_larger_at_every_detection():
@@ -126,7 +167,7 @@ def test_a_larger_face_must_be_larger_at_every_detection():
     ids = []
     for half_seconds in range(12):
         scene.faces[1:] = [(300, 100, 200)] if half_seconds % 3 else []
-        ids.append(tracker.step(half_seconds / 2, BLANK).face_id)
+        ids += [seen[0] for seen in follow(tracker, scene, [half_seconds / 2])]
 
     assert set(ids) == {0}
 
@@ -135,14 +176,15 @@ def test_a_detection_without_a_face_for_the_landmark_net_is_ignored():
     scene = Scene((300, 100, 120))
     scene.present = 0.49
 
-    assert follow(FaceTracker(scene), [0, 0.5]) == [None, None]
+    assert follow(FaceTracker(scene), scene, [0, 0.5]) == [None, None]
 
 
-def test_a_detection_whose_mouth_is_elsewhere_is_ignored():
+@pytest.mark.parametrize("way", ["largest", "all"])
+def test_a_detection_whose_mouth_is_elsewhere_is_ignored(way):
     scene = Scene((300, 100, 120))
     scene.shifted_mouth_px = 0.25 * 120  # along both axes: 0.35 of the box
 
-    assert follow(FaceTracker(scene), [0]) == [None]
+    assert follow(FaceTracker(scene, follow=way), scene, [0]) == [None]
 
 
 def test_a_smaller_face_is_taken_where_the_largest_is_none():
@@ -150,19 +192,78 @@ def test_a_smaller_face_is_taken_where_the_largest_is_none():
     large = scene.detection(300, 100, 200)
     scene.detect = lambda _: [large, scene.detection(10, 10, 80)]
 
-    assert follow(FaceTracker(scene), [0]) == [(0, 10, 10)]
+    assert follow(FaceTracker(scene), scene, [0]) == [(0, 10, 10)]
 
 
 def test_a_face_of_a_few_pixels_is_none():
     scene = Scene((100, 100, 11))
 
-    assert follow(FaceTracker(scene), [0]) == [None]
+    assert follow(FaceTracker(scene), scene, [0]) == [None]
 
 
-def test_the_box_is_clipped_to_the_picture():
-    scene = Scene((-30, 320, 100))
+@pytest.mark.parametrize(
+    ("face", "box"),
+    [
+        ((-30, 320, 100), (0, 320, 70, 80)),
+        ((540, -20, 100), (540, 0, 60, 80)),
+        ((300, 100, 100), (300, 100, 100, 100)),
+    ],
+)
+def test_the_box_is_whole_pixels_inside_the_picture(face, box):
+    scene = Scene(face)
 
-    assert FaceTracker(scene).step(0, BLANK).box == (0, 320, 70, 80)
+    (seen,) = FaceTracker(scene).step(0, scene.picture())
+
+    assert seen.box == box
+    assert [type(value) for value in seen.box] == [int] * 4
+
+
+def test_all_faces_are_seen_the_largest_first_and_numbered_as_they_appear():
+    scene = Scene((10, 10, 80), (300, 100, 120), who=[3, 4])
+    tracker = FaceTracker(scene, follow="all")
+    first = tracker.step(0.0, scene.picture())
+    scene.faces.append((450, 230, 160))
+    scene.who.append(5)
+    second = tracker.step(0.5, scene.picture())
+
+    assert [(one.face_id, one.box[2]) for one in first] == [(0, 120), (1, 80)]
+    assert [(one.face_id, one.box[2]) for one in second] == [(2, 150), (0, 120), (1, 80)]  # ten pixels are outside
+
+
+def test_a_second_face_is_looked_for_every_half_second_while_the_first_ones_are_followed():
+    scene = Scene((10, 10, 80))
+    tracker = FaceTracker(scene, follow="all")
+    tracker.step(0.0, scene.picture())
+    scene.faces.append((300, 100, 120))
+
+    assert [len(tracker.step(time_s, scene.picture())) for time_s in (0.2, 0.4, 0.5)] == [1, 1, 2]
+
+
+def test_a_face_that_is_missed_is_looked_for_in_every_frame_of_the_next_second():
+    scene = Scene((10, 10, 80), (300, 100, 120))
+    tracker = FaceTracker(scene, follow="all")
+    tracker.step(0.0, scene.picture())
+    scene.faces = [(10, 10, 80)]
+    follow(tracker, scene, [0.1, 0.2, 0.3])
+    searched = scene.detections
+    scene.faces.append((300, 100, 120))
+
+    assert searched == 4
+    assert sorted(one.face_id for one in tracker.step(0.4, scene.picture())) == [0, 1]
+
+
+def test_no_more_faces_are_seen_than_are_asked_for():
+    scene = Scene(*((70 * column, 100 * row, 40 + column + 8 * row) for row in range(4) for column in range(8)))
+    scene.who = list(range(32))
+
+    seen = FaceTracker(scene, follow="all", max_faces=5).step(0.0, scene.picture())
+
+    assert [one.box[2] for one in seen] == [71, 70, 69, 68, 67]
+
+
+def test_a_tracker_for_no_faces_is_refused():
+    with pytest.raises(ValueError, match="max_faces must be at least 1, got 0"):
+        FaceTracker(Scene(), follow="all", max_faces=0)
 
 
 @pytest.mark.parametrize(
@@ -196,8 +297,9 @@ def frames(name, every_s=0.2):
 
 
 def observe(nets, clip, **settings):
+    """Of each frame the face that is seen, or None."""
     tracker = FaceTracker(nets, **settings)
-    return [tracker.step(time_s, rgb) for time_s, rgb in clip]
+    return [next(iter(tracker.step(time_s, rgb)), None) for time_s, rgb in clip]
 
 
 @pytest.mark.parametrize("every_s", [0.04, 0.2, 0.5, 1.0])
@@ -222,7 +324,7 @@ def test_the_crop_shows_the_whole_face_upright(nets):
     ((_, rgb),) = frames("single_face.jpg")
     tilted = crop(rgb, Roi(286, 281, 560, -0.6), 560)  # the head tilts clockwise by 34 degrees
 
-    straight, turned = (FaceTracker(nets, size_px=160).step(0, picture) for picture in (rgb, tilted))
+    straight, turned = (FaceTracker(nets, size_px=160).step(0, picture)[0] for picture in (rgb, tilted))
 
     assert turned.crop.shape == (160, 160, 3)
     assert turned.roll_deg - straight.roll_deg == pytest.approx(np.degrees(0.6), abs=2)
@@ -237,7 +339,7 @@ def test_the_crop_shows_the_whole_face_upright(nets):
 def test_a_mirrored_face_looks_the_other_way(nets):
     ((_, rgb),) = frames("single_face.jpg")
 
-    one, other = (FaceTracker(nets).step(0, picture) for picture in (rgb, rgb[:, ::-1]))
+    one, other = (FaceTracker(nets).step(0, picture)[0] for picture in (rgb, rgb[:, ::-1]))
 
     assert one.yaw_deg < -4
     assert (other.yaw_deg, other.pitch_deg, other.roll_deg) == pytest.approx(
@@ -248,7 +350,7 @@ def test_a_mirrored_face_looks_the_other_way(nets):
 def test_a_small_face_is_more_blurred_than_a_large_one(nets):
     ((_, rgb),) = frames("single_face.jpg")
 
-    large, small = (FaceTracker(nets).step(0, picture) for picture in (rgb, crop(rgb, Roi(286, 281, 562), 94)))
+    large, small = (FaceTracker(nets).step(0, picture)[0] for picture in (rgb, crop(rgb, Roi(286, 281, 562), 94)))
 
     assert 0 < large.blur < 0.5 < small.blur < 1
 
@@ -258,8 +360,8 @@ def test_a_face_that_moved_between_frames_is_read_as_well_as_one_that_did_not(ne
     tracker, moved = FaceTracker(nets), np.roll(rgb, (70, -40), axis=(0, 1))  # a third and a fifth of the face
 
     tracker.step(0.0, rgb)
-    at_once = tracker.step(0.2, moved)
-    settled = [tracker.step(time_s, moved) for time_s in (0.24, 0.28)][-1]
+    (at_once,) = tracker.step(0.2, moved)
+    *_, (settled,) = (tracker.step(time_s, moved) for time_s in (0.24, 0.28))
 
     assert at_once.face_id == 0
     assert np.abs(np.subtract(at_once.box, settled.box)).max() <= 0.02 * settled.box[3]

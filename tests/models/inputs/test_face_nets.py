@@ -80,6 +80,17 @@ def test_the_full_range_net_is_asked_only_where_the_short_range_net_finds_nothin
     assert nets_that_answer({0: (0, 0, 9, 9, -0.1)}, {0: (0, 0, 9, 9, 0.3)}).detect(picture) == []  # 0.47 and 0.57
 
 
+def test_both_nets_are_asked_for_all_faces_and_one_that_both_see_is_one():
+    # Both see a face in the middle, the far net's box is smaller; only the far net sees the one in the corner.
+    near = {512 + 6 * 36: (-8, -8, 40, 40, 3.0)}  # column 4, row 4: the middle is (72, 72) of 128, 108 of 192
+    far = {27 * 48 + 27: (-14, -14, 36, 36, 3.0), 2 * 48 + 2: (0, 0, 12, 12, 3.0)}  # middles (110, 110) and (10, 10)
+
+    both, corner = nets_that_answer(near, far).detect_all(np.zeros((192, 192, 3), np.uint8))
+
+    assert both.box == pytest.approx((66, 66, 60, 60))  # (72 - 8 - 20) * 1.5
+    assert corner.box == pytest.approx((4, 4, 12, 12))
+
+
 def test_a_box_turned_inside_out_is_no_face():
     assert nets_that_answer({0: (0, 0, -20, 20, 9.0)}, {}).detect(np.zeros((64, 64, 3), np.uint8)) == []
 

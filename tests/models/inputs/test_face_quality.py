@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from models.inputs.face_quality import CHIN, FOREHEAD, LEFT_CHEEK, LEFT_EYE, RIGHT_CHEEK, RIGHT_EYE, blur, head_pose
 
@@ -73,3 +76,10 @@ def test_smoothing_a_picture_raises_its_blur_every_time():
         picture = (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:] + padded[1:-1, 1:-1]) / 5
     assert values == sorted(values)
     assert 0 <= values[0] < values[-1] <= 1
+
+
+@given(
+    arrays.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3)), elements=st.integers(0, 255))
+)
+def test_blur_lies_between_0_and_1_for_any_picture(picture):
+    assert 0 <= blur(picture) <= 1

@@ -96,11 +96,18 @@ def resnet() -> tuple[Any, dict[str, Any]]:
     return transformers.ResNetModel(config), PICTURES
 
 
+def swin() -> tuple[Any, dict[str, Any]]:
+    """Two layers: the second one's windows are shifted."""
+    config = transformers.SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[2], num_heads=[2], window_size=4)
+    return transformers.SwinModel(config), PICTURES
+
+
 MODELS: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "vit": lambda: (transformers.ViTModel(transformers.ViTConfig(**VISION)), PICTURES),
     "vit for classes": lambda: (transformers.ViTForImageClassification(transformers.ViTConfig(**VISION)), PICTURES),
     "clip": clip,
     "resnet": resnet,
+    "swin": swin,
     "mae": lambda: (transformers.ViTMAEModel(transformers.ViTMAEConfig(**VISION)), PICTURES),
     "bert": lambda: (transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=50)), PICTURES),
     "ast": ast,
@@ -121,7 +128,9 @@ def windows(modality: str, n: int) -> dict[str, Tensor]:
     return {"voice": -6 + 3 * torch.randn(n, *INPUTS.shape("voice"), generator=generator)}
 
 
-@pytest.mark.parametrize(("modality", "kind"), [("face", "vit"), ("voice", "ast"), ("voice", "whisper")])
+@pytest.mark.parametrize(
+    ("modality", "kind"), [("face", "vit"), ("face", "swin"), ("voice", "ast"), ("voice", "whisper")]
+)
 def test_a_model_exports_and_answers_for_each_window_by_itself(
     modality: str,
     kind: str,

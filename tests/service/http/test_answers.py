@@ -9,8 +9,9 @@ from models.inputs.face import FaceObservation
 from models.inputs.prepare import FaceInWindow, WindowInput
 from models.inputs.windows import Window
 from models.manifest import Calibration, GraphSpec, Manifest
-from service.answers import answer_window, ordered, window_fields
+from service.answers import answer_window, window_fields
 from service.pipeline import Computed
+from service.tally import Tally, ordered
 
 CROP = np.zeros((32, 32, 3), np.uint8)
 SEEN = FaceObservation(0, 0.5, (1, 2, 30, 40), 0.9, 0.0, 0.0, 0.0, 0.4, CROP)
@@ -73,3 +74,31 @@ def test_a_window_that_no_graph_can_read_says_what_is_missing() -> None:
 
 def test_modalities_keep_their_usual_order() -> None:
     assert ordered(["text", "pose", "emg", "voice", "face", "gaze"]) == ["face", "voice", "emg", "text", "gaze", "pose"]
+
+
+def test_a_face_that_is_seen_but_not_answered_from_is_counted_so() -> None:
+    passing = FACE._replace(face_id=3, coverage=0.1)
+    tally = Tally(MANIFEST)
+    for start_s, values in ((0.0, [0.1, 0.2]), (2.0, [math.nan, 0.0])):
+        window = WindowInput(Window(start_s, start_s + 2), FACE, None, (CROP,) * 10, tracks=(FACE, passing))
+        tally.add(answer_window(MANIFEST, Computed(window, GRAPH, np.array(values, np.float32))))
+    counts = [(face.face_id, face.windows, face.answered) for face in tally.face_replies()]
+
+    assert counts == [(0, 2, 1), (3, 2, 0)]
+    assert tally.summary().model_dump() == {
+        "windows": 2,
+        "answered": 1,
+        "valence": {name: pytest.approx(0.1) for name in ("mean", "min", "max")},
+        "arousal": {name: pytest.approx(0.2) for name in ("mean", "min", "max")},
+    }
+
+
+def test_rows_of_one_window_count_its_faces_once() -> None:
+    other = FACE._replace(face_id=1)
+    tally = Tally(MANIFEST)
+    for face in (FACE, other):
+        row = WindowInput(Window(0.0, 2.0), face, None, (CROP,) * 10, tracks=(FACE, other))
+        tally.add(answer_window(MANIFEST, Computed(row, GRAPH, np.zeros(2, np.float32))))
+
+    assert [(face.face_id, face.windows, face.answered) for face in tally.face_replies()] == [(0, 1, 1), (1, 1, 1)]
+    assert (tally.windows, tally.answered) == (2, 2)

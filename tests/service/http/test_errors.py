@@ -46,7 +46,8 @@ def sound(seconds: float, level: int = 0) -> bytes:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(16_000)
-        out.writeframes(level.to_bytes(2, "little", signed=True) * round(16_000 * seconds))
+        up, down = (value.to_bytes(2, "little", signed=True) for value in (level, -level))
+        out.writeframes((16 * up + 16 * down) * round(500 * seconds))  # a square wave of 500 Hz
     return file.getvalue()
 
 
@@ -146,13 +147,13 @@ def test_pictures_that_last_too_long_are_refused(client: TestClient, clips: Path
         ({"video": b"x", "hop_s": "0"}, ["hop_s"]),
         ({"video": b"x", "bundle": "nobody"}, ["bundle"]),
         ({"video": b"x", "bundle": "affect-test"}, ["bundle"]),
-        ({"video": b"x", "face": "all"}, ["face"]),
+        ({"video": b"x", "face": "smallest"}, ["face"]),
         ({"video": b"x", "detail": "everything"}, ["detail"]),
         ({"video": b"x", "audio": b"x"}, ["audio"]),
         ({"video": b"x", "speed": "2"}, ["speed"]),
         ({"video": b"x", "bundle": "x" * 2000}, ["bundle"]),
         (
-            {"video": b"x", "speed": "2", "hop_s": "-1", "start_s": "a", "face": "all"},
+            {"video": b"x", "speed": "2", "hop_s": "-1", "start_s": "a", "face": ""},
             ["speed", "start_s", "hop_s", "face"],
         ),
     ],
@@ -240,17 +241,11 @@ def test_a_long_number_is_refused_at_once(client: TestClient) -> None:
     assert bad_fields(reply) == ["X-Request-Timeout"]
 
 
-def test_headers_over_64_kb_get_a_bare_400(client: TestClient) -> None:
-    reply = client.get("/health/live", headers={"X-Long": "x" * 70_000})
-
-    assert (reply.status_code, reply.headers["connection"]) == (400, "close")
-
-
 def test_a_path_cannot_forge_a_line_of_the_log(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "pkdot.requests"):
         client.get("/x%0aPOST%20/predict/pain%20200")
 
-    assert caplog.messages[-1].startswith("GET /x\\nPOST /predict/pain 200 404 not_found")
+    assert caplog.messages[-1].startswith("GET /x%0APOST%20/predict/pain%20200 404 not_found")
 
 
 def test_a_modality_that_no_graph_takes_is_422(make_client: Callable[..., TestClient]) -> None:
@@ -289,7 +284,7 @@ def test_what_only_one_recording_does_to_a_graph_is_its_own_422(
     golden = [array for _, array in _golden_faces(client)]
     whole = GraphRunner.run_checked
 
-    def picky(runner: GraphRunner, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def picky(runner: GraphRunner, inputs: Mapping[str, np.ndarray], *_: object) -> np.ndarray:
         if not any(np.array_equal(inputs["face"][0], known) for known in golden):
             raise RuntimeError("an input that this graph cannot take")
         return np.asarray(whole(runner, inputs))

@@ -251,6 +251,34 @@ def test_sigterm_fails_readiness_first_then_finishes_what_is_at_work(bundles_fol
         assert process.wait(10) == 0
 
 
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_draining_but_not_what_is_at_work(
+    bundles_folder: Path, clips: Path, eventually: Callable[[Callable[[], bool]], None], again: signal.Signals
+) -> None:
+    body = PART + (clips / "face_noface.mov").read_bytes() + END
+    with serving(bundles_folder, PKDOT_DRAIN_S="60") as (process, url):
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: httpx2.get(f"{url}/health/ready").status_code == 503)
+        assert httpx2.get(f"{url}/health/live").status_code == 200
+        with connected(int(url.rpartition(":")[2].strip("/"))) as connection:
+            connection.settimeout(60)
+            connection.sendall(HEAD % (len(body), b"") + body[:-10])
+            eventually(lambda: 'requests_in_flight{task="pain"} 1.0' in httpx2.get(f"{url}/metrics").text)
+            process.send_signal(again)
+            eventually(lambda: not answers(url))
+            connection.sendall(body[-10:])
+            assert read_reply(connection)[0] == 200
+
+        assert process.wait(30) == 0
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/health/live").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
 def test_ctrl_c_stops_at_once(bundles_folder: Path) -> None:
     with serving(bundles_folder, PKDOT_DRAIN_S="30") as (process, _):
         process.send_signal(signal.SIGINT)

@@ -1,11 +1,19 @@
 """Real recordings through a real app: what an answer holds."""
 
+import io
 import math
+import re
+import wave
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
+
+from models.inputs import media
+from models.inputs.media import MediaLimits
 
 
 def pain(client: TestClient, path: Path, **fields: Any) -> Any:
@@ -160,6 +168,81 @@ def test_frame_detail_names_each_sampled_frame(client: TestClient, clips: Path) 
     assert answer["windows"][2]["frames"] == []
 
 
+@pytest.fixture(scope="module")
+def group(clips: Path) -> bytes:
+    """Four seconds of several people, while somebody makes a sound."""
+    rgb = media.decode_picture((clips / "multi_face.jpg").read_bytes(), MediaLimits())
+    picture = av.VideoFrame.from_ndarray(rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2])
+    tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(4 * 16_000, dtype=np.float32) / 16_000)
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        video, audio = output.add_stream("mpeg4", rate=5), output.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        video.width, video.height, video.pix_fmt, video.bit_rate = picture.width, picture.height, "yuv420p", 8_000_000
+        for number in range(20):
+            picture.pts = number
+            output.mux(video.encode(picture))
+        output.mux(video.encode())
+        sound = av.AudioFrame.from_ndarray((tone * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        sound.sample_rate = 16_000
+        output.mux(audio.encode(sound))
+        output.mux(audio.encode())
+    return file.getvalue()
+
+
+def test_with_all_faces_each_window_has_a_row_for_each_of_them(client: TestClient, group: bytes) -> None:
+    reply = client.post("/predict/valence-arousal", files={"video": group}, data={"face": "all"})
+    answer = reply.json()
+
+    assert reply.status_code == 200
+    keys = [(window["start_s"], window["face_id"]) for window in answer["windows"]]
+    ids = sorted({face_id for _, face_id in keys})
+    assert len(ids) > 1
+    assert keys == [(start_s, face_id) for start_s in (0.0, 2.0) for face_id in ids]
+    boxes = {tuple(window["face_box"]) for window in answer["windows"] if window["start_s"] == 0.0}
+    assert len(boxes) == len(ids)
+    assert {(face["face_id"], face["windows"], face["answered"]) for face in answer["faces"]} == {
+        (i, 2, 2) for i in ids
+    }
+    assert answer["summary"]["windows"] == answer["summary"]["answered"] == 2 * len(ids)
+
+
+def test_of_several_people_nobody_knows_whose_voice_it_is(client: TestClient, group: bytes) -> None:
+    everyone = client.post("/predict/valence-arousal", files={"video": group}, data={"face": "all"}).json()
+    largest = client.post("/predict/valence-arousal", files={"video": group}, data={"face": "largest"}).json()
+
+    assert everyone["modalities"] == {"observed": ["face"], "hallucinated": ["voice"]}
+    assert largest["modalities"] == {"observed": ["face", "voice"], "hallucinated": []}
+    assert [window["start_s"] for window in largest["windows"]] == [0.0, 2.0]
+
+
+def test_no_more_faces_are_followed_than_the_limit_says(make_client: Any, group: bytes) -> None:
+    reply = make_client(max_faces=1).post("/predict/pain", files={"video": group}, data={"face": "all"})
+
+    assert [window["start_s"] for window in reply.json()["windows"]] == [0.0, 2.0]
+
+
+def test_with_all_faces_a_window_without_any_is_one_null_row(client: TestClient, clips: Path) -> None:
+    answer = pain(client, clips / "face_noface.mov", face="all")
+
+    assert [(w["start_s"], w["face_id"], w["reason"]) for w in answer["windows"]] == [
+        *((0.0, 0, None), (2.0, None, "no_face"), (4.0, None, "no_face"), (6.0, None, "no_face"))
+    ]
+
+
+def test_a_picture_that_stops_before_the_sound_is_not_held_for_seen(client: TestClient, group: bytes) -> None:
+    """The sound goes on for six seconds."""
+    tone = (9000 * np.sin(np.arange(10 * 16_000) / 8)).astype(np.int16)
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes(tone.tobytes())
+    reply = client.post("/predict/valence-arousal", files={"video": group, "audio": sound.getvalue()})
+
+    assert [window["observed"] for window in reply.json()["windows"]] == [
+        *(["face", "voice"], ["face", "voice"], ["voice"], ["voice"], ["voice"]),
+    ]
+
+
 def test_a_bundle_can_be_named(client: TestClient, clips: Path) -> None:
     assert pain(client, clips / "single_face.mp4", bundle="pain-test")["bundle"]["name"] == "pain-test"
 
@@ -191,10 +274,11 @@ def test_an_answer_tells_where_the_time_went(client: TestClient, clips: Path) ->
     reply = client.post("/predict/pain", files={"video": (clips / "single_face.mp4").read_bytes()})
 
     timing = reply.json()["timing_ms"]
-    assert sum(timing.values()) - timing["total"] <= timing["total"] * 1.05
+    assert timing["decode"] + timing["face"] <= timing["total"]  # one thread's; the device works at the same time
+    assert all(spent <= timing["total"] for spent in timing.values())
     stages = [part.split(";")[0] for part in reply.headers["server-timing"].split(", ")]
     assert stages == ["upload", "decode", "face", "queue", "inference"]
-    assert 'desc="batch 2"' in reply.headers["server-timing"]
+    assert re.search(r'desc="batch [12]"', reply.headers["server-timing"])  # as many as are useful on this machine
     assert reply.headers["cache-control"] == "no-store"
 
 

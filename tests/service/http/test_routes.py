@@ -4,10 +4,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
+from models.manifest import Calibration, Coverage
+from service.routes import calibration_reply
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,7 +37,7 @@ def test_a_device_that_hangs_for_minutes_needs_a_restart(make_client: Callable[.
     client = make_client()
     lifecycle = client.app.state.lifecycle  # type: ignore[attr-defined]
     batcher = lifecycle.resources.batcher
-    batcher.in_hand = ["a batch that never ends"]
+    batcher.in_hand = [SimpleNamespace(began_s=0.0, expected_s=0.0)]
     batcher.last_progress_s -= 60
     assert (client.get("/health/ready").status_code, client.get("/health/live").status_code) == (503, 200)
 
@@ -42,15 +46,43 @@ def test_a_device_that_hangs_for_minutes_needs_a_restart(make_client: Callable[.
     batcher.in_hand = []
 
 
+@pytest.mark.parametrize(
+    ("quantile", "heuristic", "kind"), [(0.6, False, "conformal"), (0.6, True, "heuristic"), (None, False, "none")]
+)
+def test_models_says_what_sets_and_intervals_are_worth(quantile: float | None, heuristic: bool, kind: str) -> None:
+    covered = Coverage(mean=0.91, tenth_percentile=0.75, width=2.5, people=11)
+    calibration = Calibration(
+        quantiles={"pain": quantile},
+        people=7,
+        windows=70,
+        heuristic=heuristic,
+        reason="So.",
+        coverage={"pain": covered},
+    )
+
+    reply = calibration_reply(calibration).model_dump(mode="json")
+
+    assert reply == {
+        "kind": kind,
+        "confidence_level": 0.9,
+        "people": 7,
+        "reason": "So.",
+        "coverage": {"pain": {"mean": 0.91, "tenth_percentile": 0.75, "width": 2.5, "people": 11}},
+    }
+
+
 def test_models_lists_what_is_loaded(client: TestClient) -> None:
     reply = client.get("/models").json()
 
     by_name = {model["name"]: model for model in reply["models"]}
     assert set(by_name) == {"pain-test", "affect-test"}
     assert by_name["pain-test"]["levels"] == ["BL1", "PA1", "PA2", "PA3", "PA4"]
-    assert by_name["pain-test"]["graphs"] == [{"available": ["face"], "hallucinated": ["eda", "ecg", "emg"]}]
+    (graph,) = by_name["pain-test"]["graphs"]
+    assert (graph["available"], graph["hallucinated"]) == (["face"], ["eda", "ecg", "emg"])
+    assert (graph["calibration"]["kind"], graph["calibration"]["people"]) == ("conformal", 12)
     assert by_name["pain-test"]["warnings"][0].startswith("synthetic:")
-    assert {"available": ["face", "voice"], "hallucinated": []} in by_name["affect-test"]["graphs"]
+    kinds = {tuple(graph["available"]): graph["calibration"]["kind"] for graph in by_name["affect-test"]["graphs"]}
+    assert kinds == {("face",): "conformal", ("voice",): "none", ("face", "voice"): "conformal"}
     assert reply["versions"]["provider"].endswith("ExecutionProvider")
     assert all(reply["versions"].values())
 
@@ -98,14 +130,15 @@ def test_metrics_count_what_was_answered(make_client: Callable[..., TestClient],
         f"pkdot_answer_value_count{{{bundle}}}": 4,
         f'pkdot_windows_total{{bundle="affect-test",outcome="answered",task="valence-arousal",version="{version}"}}': 4,
         f'pkdot_bundle_info{{name="affect-test",version="{version}"}}': 1,
-        "pkdot_batch_size_count": 2,
+        "pkdot_batch_size_sum": 4,
         "pkdot_queue_items": 0,
         "pkdot_queue_predicted_seconds": 0,
         "pkdot_spool_bytes": 0,
         "pkdot_ready": 1,
     }
     assert {name: float(samples[name]) for name in expected} == expected
-    assert sum(float(v) for n, v in samples.items() if n.startswith("pkdot_batches_total") and 'outcome="ok"' in n) == 2
+    batches = [float(v) for n, v in samples.items() if n.startswith("pkdot_batches_total") and 'outcome="ok"' in n]
+    assert sum(batches) == float(samples["pkdot_batch_size_count"]) >= 2
     assert any(name.startswith("pkdot_build_info{ffmpeg=") for name in samples)
 
 
@@ -140,7 +173,7 @@ def test_openapi_documents_the_forms_and_the_problems(client: TestClient) -> Non
         *("video", "frames", "fps", "start_s", "end_s", "hop_s", "bundle", "face", "detail"),
     }
     assert all(field["description"] for field in form["properties"].values())
-    statuses = {"200", "400", "408", "413", "415", "422", "500", "503", "504", "507"}
+    statuses = {"200", "400", "401", "408", "413", "415", "421", "422", "429", "500", "503", "504", "507"}
     assert set(operation["responses"]) == statuses
     problem = operation["responses"]["422"]["content"]
     assert problem == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

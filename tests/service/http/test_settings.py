@@ -53,10 +53,18 @@ def test_providers_are_separated_by_commas() -> None:
     assert settings.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
+def test_devices_are_separated_by_commas() -> None:
+    settings, _ = read_settings({"PKDOT_BUNDLES": "b", "PKDOT_DEVICES": "0, 2", "PKDOT_CACHE_DIR": ""})
+
+    assert (settings.devices, settings.cache_dir) == ((0, 2), None)
+
+
 @pytest.mark.parametrize(
     ("environment", "named"),
     [
         ({}, "PKDOT_BUNDLES"),
+        ({"PKDOT_BUNDLES": "b", "PKDOT_DEVICES": ""}, "PKDOT_DEVICES"),
+        ({"PKDOT_BUNDLES": "b", "PKDOT_CUDNN_SEARCH": "FASTEST"}, "PKDOT_CUDNN_SEARCH"),
         ({"PKDOT_BUNDLES": "b", "PKDOT_PORT": "99999"}, "PKDOT_PORT"),
         ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_DURATION_S": "nan"}, "PKDOT_MAX_DURATION_S"),
         ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_FRAMES": "many"}, "PKDOT_MAX_FRAMES"),

@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,20 @@ async def filled(folder: Path, memory_bytes: int, writers: ThreadPoolExecutor) -
         await spool.write(CONTENT[start : start + 7_000])
     await spool.finish()
     return spool
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 50_000, 1 << 20])
+def test_the_digest_is_that_of_all_bytes_wherever_they_lie(
+    tmp_path: Path, writers: ThreadPoolExecutor, memory_bytes: int
+) -> None:
+    async def digest() -> bytes:
+        spool = await filled(tmp_path, memory_bytes, writers)
+        try:
+            return await spool.digest()
+        finally:
+            spool.close()
+
+    assert asyncio.run(digest()) == hashlib.blake2b(CONTENT, digest_size=32).digest()
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 50_000, 1 << 20])

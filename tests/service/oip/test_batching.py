@@ -1,6 +1,7 @@
 """What inference shares with the rest of the service: batches, the spool, metrics; and what it leaves behind."""
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,7 +37,8 @@ def test_the_windows_of_a_request_are_items_of_the_batcher(client: TestClient) -
     reply = client.post(PAIN, content=content, headers=headers)
 
     assert len(logits(reply)) == 20
-    assert reply.headers["server-timing"].endswith('desc="batch 8"')  # the most that a CPU computes at once
+    (largest,) = re.findall(r'desc="batch (\d+)"', reply.headers["server-timing"])
+    assert 1 <= int(largest) <= 20  # the largest batch that is useful was measured at the start
     assert [part.split(";")[0] for part in reply.headers["server-timing"].split(", ")] == [
         "upload",
         "queue",

@@ -72,7 +72,7 @@ def test_a_client_that_leaves_the_queue_takes_its_windows_along(
     (runner,) = next(loaded.runners for loaded in resources.shelf.bundles if loaded.name == "pain").values()
     run_checked, entered, go = runner.run_checked, threading.Event(), threading.Event()
 
-    def wait(inputs: Any) -> Any:
+    def wait(inputs: Any, *_: object) -> Any:
         entered.set()
         assert go.wait(10)
         return run_checked(inputs)

@@ -184,7 +184,7 @@ def test_a_service_that_is_not_ready_says_so(folder: Path) -> None:
 def test_a_full_house_is_refused_with_a_time_to_come_back(make_client: Callable[..., TestClient]) -> None:
     client = make_client(max_concurrent_requests=1)
     admission = client.app.state.lifecycle.resources.admission  # type: ignore[attr-defined]
-    with admission.place(0):
+    with admission.place("test", 0):
         refused = client.post(PAIN, content=json.dumps(eda()))
 
     assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (503, True)
@@ -226,7 +226,7 @@ def test_tensors_that_fail_alone_are_at_fault_and_a_device_that_fails_on_golden_
     (runner,) = pain.runners.values()
     run_checked = runner.run_checked
 
-    def fails_on_nines(inputs: dict[str, Any]) -> Any:
+    def fails_on_nines(inputs: dict[str, Any], *_: object) -> Any:
         if (inputs["eda"] == 9).any():
             raise RuntimeError("nines")
         return run_checked(inputs)
@@ -237,7 +237,7 @@ def test_tensors_that_fail_alone_are_at_fault_and_a_device_that_fails_on_golden_
     assert client.post(PAIN, content=json.dumps(eda())).status_code == 200
     assert client.get("/v2/health/ready").status_code == 200
 
-    monkeypatch.setattr(runner, "run_checked", lambda inputs: inputs["lost"])
+    monkeypatch.setattr(runner, "run_checked", lambda inputs, *_: inputs["lost"])
     lost = client.post(PAIN, content=json.dumps(eda()))
     assert (lost.status_code, "device" in error_of(lost)) == (503, True)
     assert [client.get(f"/v2/health/{kind}").status_code for kind in ("ready", "live")] == [503, 503]

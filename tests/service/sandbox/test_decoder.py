@@ -14,7 +14,7 @@ from models.inputs.prepare import Recording, prepare
 from models.spec import InputSpec, VoiceSpec
 from service.piece_reader import PieceReader
 from service.sandbox import wire
-from service.sandbox.decoder import handed_over
+from service.sandbox.conversation import handed_over
 from service.sandbox.ring import SLOTS, Ring, slot_bytes_for
 
 LIMITS = MediaLimits()
@@ -30,11 +30,13 @@ def assert_equal(sandbox, source, limits=LIMITS):
         for inside, outside in zip(theirs, ours, strict=True):
             assert inside.time_s == outside.time_s
             np.testing.assert_array_equal(inside.rgb, outside.rgb)
-        if facts.has_audio:
-            sound = media.read_sound(source, 16_000, limits)
-            np.testing.assert_array_equal(decoder.read_sound(source, 16_000, limits), sound)
-        else:
-            assert decoder.read_sound(source, 16_000, limits) is None
+        sound = whole(decoder.sound_pieces(source, 16_000, limits))
+        assert (len(sound) > 0) == facts.has_audio
+        np.testing.assert_array_equal(sound, whole(media.sound_pieces(source, 16_000, limits)))
+
+
+def whole(pieces):
+    return np.concatenate([np.zeros(0, np.float32), *pieces])
 
 
 @pytest.mark.parametrize("name", ["single_face.mp4", "no_face.mp4", "face_noface.mov", "single_face.jpg"])
@@ -95,7 +97,7 @@ def test_sound_that_is_longer_than_the_shared_memory_comes_whole(make_sandbox, w
     file = write_sound(tone(440, 150.0, 48_000), 48_000, "wav", "pcm_u8")
     sandbox, causes = make_sandbox()
     with sandbox.decoder(LEFT_S) as decoder:
-        samples = decoder.read_sound(file, 48_000, LIMITS)
+        samples = whole(decoder.sound_pieces(file, 48_000, LIMITS))
 
     assert samples.nbytes > 2 * SLOTS * sandbox.slot_bytes
     np.testing.assert_array_equal(samples, media.read_sound(file, 48_000, LIMITS))
@@ -141,6 +143,49 @@ def test_a_recording_is_prepared_alike(sandbox, write_sound, tone, barcode):
     assert len(theirs.windows) == len(ours.windows) > 2
     for inside, outside in zip(theirs.windows, ours.windows, strict=True):
         np.testing.assert_array_equal(inside.tensor("voice"), outside.tensor("voice"))
+
+
+def test_picture_and_sound_are_read_in_turns_by_a_child_each(make_sandbox, write_sound, tone, barcode):
+    pictures = [barcode(i) for i in range(50)]
+    video = write_sound(tone(300, 2.0, 16_000), 16_000, "matroska", "pcm_s16le", with_pictures=pictures)
+    times_s = [i / 25 for i in range(50)]
+    sandbox, causes = make_sandbox()
+    with sandbox.decoder(LEFT_S) as decoder:
+        frames, sound = decoder.frames_at(video, times_s, LIMITS), decoder.sound_pieces(video, 16_000, LIMITS)
+        first, heard = next(frames), [next(sound)]
+        assert len(decoder.conversations) == 2
+        shown = [first, next(frames)]
+        heard += sound
+        shown += frames
+        assert decoder.probe(video, LIMITS) == media.probe(video, LIMITS)
+        assert len(decoder.conversations) == 2
+        pids = [one.child.pid for one in decoder.conversations]
+
+    np.testing.assert_array_equal(whole(heard), whole(media.sound_pieces(video, 16_000, LIMITS)))
+    for inside, outside in zip(shown, media.frames_at(video, times_s, LIMITS), strict=True):
+        np.testing.assert_array_equal(inside.rgb, outside.rgb)
+    assert len(set(pids)) == 2
+    assert causes == ["ok"]
+
+
+def test_a_child_that_has_not_finished_its_sound_ends_with_the_others(
+    make_sandbox, write_sound, tone, barcode, wait_until_gone
+):
+    video = write_sound(
+        tone(300, 20.0, 16_000), 16_000, "matroska", "flac", with_pictures=[barcode(i) for i in range(500)]
+    )
+    sandbox, causes = make_sandbox()
+    with sandbox.decoder(LEFT_S) as decoder:
+        frames, sound = (
+            decoder.frames_at(video, [i / 25 for i in range(500)], LIMITS),
+            decoder.sound_pieces(video, 16_000, LIMITS),
+        )
+        next(frames), next(sound)
+        pids = [one.child.pid for one in decoder.conversations]
+
+    for pid in pids:
+        wait_until_gone(pid)
+    assert causes == ["ok"]
 
 
 def test_a_piece_of_a_spool_is_handed_over_as_it_lies_there(sandbox, tmp_path, write_video, barcode):

@@ -41,7 +41,7 @@ def test_a_child_that_goes_wrong_is_one_refused_recording(make_sandbox, wait_unt
         decoder.probe(b"content", LIMITS)
 
     assert (causes, refused.value.code) == ([cause], code)
-    wait_until_gone(decoder.child.pid)
+    wait_until_gone(decoder.conversations[0].child.pid)
 
 
 @pytest.mark.parametrize("behaviour", FALSE_FACTS)
@@ -66,7 +66,7 @@ def test_frames_that_cannot_be_are_not_taken(make_sandbox, behaviour):
 def test_sound_that_cannot_be_is_not_taken(make_sandbox, behaviour):
     sandbox, causes = make_sandbox(behaviour)
     with pytest.raises(MediaError) as refused, sandbox.decoder(LEFT_S) as decoder:
-        decoder.read_sound(b"content", 16_000, LIMITS, end_s=1.0)
+        list(decoder.sound_pieces(b"content", 16_000, LIMITS, end_s=1.0))
 
     assert (causes, refused.value.code) == (["garbled"], "unreadable_media")
 
@@ -77,7 +77,7 @@ def test_an_endless_loop_ends_where_nothing_moves_for_too_long(make_sandbox, wai
 
     def loop() -> None:
         with sandbox.decoder(LEFT_S) as decoder:
-            pids.append(decoder.child.pid)
+            pids.append(decoder.conversations[0].child.pid)
             monkeypatch.setattr("service.sandbox.process.STALLED_S", 0.2)
             decoder.probe(b"content", LIMITS)
 
@@ -108,7 +108,7 @@ def test_a_request_that_is_given_up_takes_its_child_with_it(make_sandbox, wait_u
         decoder.probe(b"content", LIMITS, tick=give_up)
 
     assert causes == ["cancelled"]
-    wait_until_gone(decoder.child.pid)
+    wait_until_gone(decoder.conversations[0].child.pid)
 
 
 def test_the_message_of_a_failure_stays_in_the_child(make_sandbox, caplog):
@@ -142,7 +142,7 @@ def test_a_crash_in_the_middle_of_a_film_ends_its_frames(make_sandbox, write_vid
         with sandbox.decoder(LEFT_S) as decoder:
             frames = decoder.frames_at(video, [i / 25 for i in range(60)], LIMITS)
             next(frames)
-            os.kill(decoder.child.pid, number)
+            os.kill(decoder.conversations[0].child.pid, number)
             list(frames)
 
     with pytest.raises(MediaError) as refused:
@@ -158,7 +158,7 @@ def test_other_children_live_on_when_one_crashes(make_sandbox, write_video, barc
 
     def crash() -> None:
         with sandbox.decoder(LEFT_S) as doomed:
-            os.kill(doomed.child.pid, signal.SIGSEGV)
+            os.kill(doomed.conversations[0].child.pid, signal.SIGSEGV)
             doomed.probe(video, LIMITS)
 
     with sandbox.decoder(LEFT_S) as healthy:
@@ -199,7 +199,7 @@ def test_no_child_outlives_the_zygote(make_sandbox, wait_until_gone):
 
     def orphan() -> None:
         with sandbox.decoder(LEFT_S) as decoder:
-            pids.append(decoder.child.pid)
+            pids.append(decoder.conversations[0].child.pid)
             sandbox.zygote.process.kill()
             decoder.probe(b"content", LIMITS)
 

@@ -32,6 +32,17 @@ def test_a_cost_between_samples_keeps_each_at_its_place(toy_setting: Callable[[s
     assert found["coupling_same_sample"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_a_cost_between_labels_lets_mass_move_within_each(toy_setting: Callable[[str], Setting]) -> None:
+    setting = toy_setting("pain")
+    teacher, student = setting.new_teacher(("face", "eda")), setting.new_student(("face",))
+    fused = setting.config.student.model_copy(update={"pair_cost": 100.0, "apart": "label"})
+
+    found = structure_diagnostics(setting, student, teacher, fused, ot_weight=0.6)
+
+    assert found["coupling_same_level"] == pytest.approx(1.0, abs=1e-6)
+    assert found["coupling_same_sample"] < 0.99
+
+
 def test_a_collapsed_teacher_is_seen(toy_setting: Callable[[str], Setting]) -> None:
     setting = toy_setting("valence-arousal")
     config = setting.config.student

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -112,6 +113,27 @@ def test_an_export_that_computes_something_else_is_refused(
         export_bundle(setting, students, found, tmp_path / "bundle")
 
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.usefixtures("any_face_nets")
+def test_a_graph_says_how_its_expected_errors_spread_over_the_selection_people(
+    toy_setting: MakeSetting, tmp_path: Path
+) -> None:
+    setting = toy_setting("valence-arousal")
+    students = {available: setting.new_student(available).eval() for available in [("face",), ("voice",)]}
+    with torch.no_grad():
+        students["face",].tnet("voice").doubt[2].weight.normal_(generator=torch.Generator().manual_seed(3))
+
+    made = export_bundle(setting, students, measured(setting, students), tmp_path / "bundle")
+
+    varied, constant = made.manifest.graphs
+    session = onnxruntime.InferenceSession(made.file(varied.file), providers=["CPUExecutionProvider"])
+    windows = setting.select.with_all(["face"])
+    (said,) = session.run([varied.uncertainty["voice"]], {varied.inputs["face"]: windows.tensor("face").numpy()})
+    reference = varied.uncertainty_reference["voice"]
+    assert reference.windows == len(windows) == len(said)
+    assert (reference.mean, reference.std) == pytest.approx((said.mean(), said.std()), rel=1e-3)
+    assert constant.uncertainty_reference == {}
 
 
 def _any_onnx() -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +12,21 @@ from models.nets.student import Student
 from models.outputs import corn_probabilities
 from training.corpora.splits import SplitError
 from training.data import Batch
+from training.loop import FitReport
 from training.losses.hallucination import expected_error_loss
 from training.stages.calibration import calibrate
+from training.stages.checks import check_parts
 from training.stages.encoders import train_encoder
 from training.stages.evaluate import group_scores, predict_people
 from training.stages.material import Material
 from training.stages.methods import BASIC, METHODS, Method
-from training.stages.prepare import check_parts
 from training.stages.setting import Setting, run_over
-from training.stages.sources import Lesson, joint_teacher
-from training.stages.student import distillation_loss, ramped, train_student
+from training.stages.sources import Lesson, joint_teacher, shuffled
+from training.stages.student import Start, Trained, distillation_loss, ramped, train_student
 from training.stages.teacher import train_teacher
 from training.stages.terms import TermSpec, build_terms
 from training.stages.tnet import hallucination_scores, train_tnets
+from training.stages.weights import gradient_norms
 
 MakeSetting = Callable[[str], Setting]
 
@@ -146,6 +149,33 @@ def test_of_several_gradient_ratios_the_selection_people_choose(toy_setting: Mak
     apart = [best(ratio) for ratio in (0.1, 3.0)]
 
     assert best(0.1, 3.0) == min(apart)
+
+
+def test_gradients_are_measured_once_for_all_ratios_and_each_has_the_weights_it_has_alone(
+    toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = toy_setting("pain")
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
+    material = Material({"face": new.encoders["face"].state_dict()}, {}, teacher, shuffled)
+    measured, given = [], []
+
+    def watch(*arguments: Any) -> dict[str, float]:
+        measured.append(arguments)
+        return gradient_norms(*arguments)
+
+    def untrained(_: Setting, start: Start, *__: object) -> Trained:
+        given.append(start.weights)
+        return Trained(start.student, FitReport([0.0], [1.0], 0), start.weights, start.ratio)
+
+    monkeypatch.setattr("training.stages.weights.gradient_norms", watch)
+    monkeypatch.setattr("training.stages.student._train", untrained)
+    for ratios in ((0.1, 0.3, 3.0), (0.1,), (0.3,), (3.0,)):
+        own = with_student(setting, gradient_ratios=ratios)
+        train_student(own, ("face",), material, Method(trained_tnet=False, terms=("KD", "OT")))
+
+    assert len(measured) == 4
+    assert given[:3] == given[3:]
+    assert given[0]["OT"] == pytest.approx(given[2]["OT"] / 30)
 
 
 def test_an_answer_does_not_depend_on_who_shares_the_batch(toy_setting: MakeSetting) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from models.nets.teacher import Forward, Teacher
 from training.data import Batch, deal_batches
+from training.losses.ot import structural_ot
 from training.stages.bank import BankOT
 from training.stages.crossfit import fold_of_person, unseen
 from training.stages.material import Material
@@ -17,8 +18,8 @@ from training.stages.multi import best_of_several
 from training.stages.setting import Setting
 from training.stages.sources import Source, by_fold, cross_fitted, joint_teacher, one_teacher, shuffled
 from training.stages.student import train_student
-from training.stages.terms import TERMS, Seen, TermSpec, build_terms, term_loss
-from training.stages.weights import TASK, gradient_norms, term_weights
+from training.stages.terms import TERMS, Seen, TermSpec, apart, build_terms, term_loss
+from training.stages.weights import TASK, gradient_norms, start_norms, term_weights
 
 MakeSetting = Callable[[str], Setting]
 
@@ -48,7 +49,8 @@ def test_balanced_terms_pull_a_set_share_of_what_the_task_pulls(toy_setting: Mak
     terms, material = build_terms(tuple(TERMS), spec_of(setting), seed=0), material_of(teacher)
     config = setting.config.student
 
-    weights = term_weights(setting, student, terms, material, Method(terms=tuple(TERMS)), config, ratio=0.3)
+    begun = start_norms(setting, student, terms, material, Method(terms=tuple(TERMS)))
+    weights = term_weights(begun, terms, config, ratio=0.3)
 
     norms = gradient_norms(setting, student, terms, material, list(setting.some_batches()))
     for name in TERMS:
@@ -64,7 +66,7 @@ def test_an_ablation_pulls_as_much_as_the_paper_does(toy_setting: MakeSetting) -
     ablated = build_terms(("OT",), spec_of(setting)._replace(config=config), seed=0)
     paper = build_terms(("OT",), spec_of(setting), seed=0)
 
-    weights = term_weights(setting, student, ablated, material, method, config, ratio=0.3)
+    weights = term_weights(start_norms(setting, student, ablated, material, method), ablated, config, ratio=0.3)
 
     pull = setting.config.student.ot_weight * gradient_norms(setting, student, paper, material, batches)["OT"]
     assert weights["OT"] * gradient_norms(setting, student, ablated, material, batches)["OT"] == pytest.approx(pull)
@@ -76,9 +78,47 @@ def test_a_term_without_a_gradient_gets_no_weight(toy_setting: MakeSetting) -> N
     terms = build_terms(("features",), spec_of(setting), seed=0)
 
     itself = material_of(setting.new_teacher(setting.config.modalities), one_teacher(setting, student))
-    weights = term_weights(setting, student, terms, itself, METHODS["features"], setting.config.student, 0.3)
+    norms = start_norms(setting, student, terms, itself, METHODS["features"])
+    weights = term_weights(norms, terms, setting.config.student, 0.3)
 
     assert weights == {"features": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("targets", "groups"),
+    [
+        (torch.tensor([2, 0, -1, 2, -1]), [0, 1, 2, 0, 3]),
+        (torch.tensor([[0.5, 0.0], [0.5, 0.1], [torch.nan, 0.0], [0.5, 0.0], [torch.nan, 0.0]]), [0, 1, 2, 0, 3]),
+    ],
+)
+def test_samples_of_one_label_are_not_apart_and_one_without_is_apart_from_all(
+    toy_setting: MakeSetting, targets: torch.Tensor, groups: list[int]
+) -> None:
+    student = toy_setting("pain").config.student
+    group = torch.tensor(groups)
+
+    by_label = apart(targets, student.model_copy(update={"apart": "label"}))
+
+    assert by_label is not None
+    assert torch.equal(by_label, group[:, None] != group[None, :])
+    assert apart(targets, student) is None
+
+
+def test_the_term_adds_its_cost_between_labels_where_the_recipe_says_so(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("classification")
+    targets = torch.tensor([0, 0, 1, 1, 2, 2, -1, -1])
+    first, second = torch.randn(2, 8, 5, generator=torch.Generator().manual_seed(2))
+    together = torch.eye(8, dtype=torch.bool)
+    together[[0, 1, 2, 3, 4, 5], [1, 0, 3, 2, 5, 4]] = True
+
+    def loss(which: str) -> float:
+        config = setting.config.student.model_copy(update={"pair_cost": 0.5, "apart": which})
+        return float(TERMS["OT"](spec_of(setting)._replace(config=config))(seen))
+
+    seen = Seen(said(first), said(second), targets, torch.zeros(8))
+    expected = structural_ot(first, second, k=4, pair_cost=0.5, apart=~together)
+    assert loss("label") == pytest.approx(float(expected))
+    assert loss("label") != pytest.approx(loss("sample"), rel=0.01)
 
 
 def test_ot_to_labels_is_zero_where_the_student_stands_as_the_labels_do(toy_setting: MakeSetting) -> None:

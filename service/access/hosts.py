@@ -1,0 +1,35 @@
+"""By which names the service may be called, and which pages may call it."""
+
+from collections.abc import Collection
+from typing import Final
+
+from service.access.proxies import Edge
+
+ALLOWED_METHODS: Final = ("GET", "POST")
+ALLOWED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Request-Timeout")
+EXPOSED_HEADERS: Final = ("Retry-After", "Server-Timing", "X-Request-ID")
+"""What pages of PKDOT_ALLOWED_ORIGINS may send, and may read."""
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, in lower case, without its port.
+
+    >>> host_name("Ward.Example:8000"), host_name("[::1]:8000"), host_name("ward.example.")
+    ('ward.example', '[::1]', 'ward.example')
+    """
+    name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return name.lower().removesuffix(".")
+
+
+def is_allowed_host(host: str, allowed: Collection[str]) -> bool:
+    """Whether `host` is one of these; `*.example.org` is every name below example.org. With none, all are."""
+    if not allowed:
+        return True
+    name = host_name(host)
+    return any(name == entry or (entry.startswith("*.") and name.endswith(entry[1:])) for entry in allowed)
+
+
+def is_allowed_origin(origin: str, edge: Edge, allowed: Collection[str]) -> bool:
+    """Whether a page of `origin` may open a stream: the service's own may, and those that are listed."""
+    own = f"{edge.scheme}://{edge.host}".lower()
+    return bool(edge.host) and (origin.lower() == own or origin.lower() in allowed)

@@ -1,0 +1,54 @@
+"""At the headers of every request: is it meant for this service, and may it come in?"""
+
+from contextlib import ExitStack
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.access.access import Access, bearer_token, is_open
+from service.context import RequestContext, new_context
+from service.errors import ServiceError, error_response
+from service.telemetry import Telemetry
+
+
+class AccessMiddleware:
+    """Pure ASGI, within the middleware that makes the context: before the body is read, before admission.
+
+    `scope["state"]["edge"]` then says who is at the other end. A stream is checked for its host and origin here; its
+    token comes later, with its hello.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, telemetry: Telemetry) -> None:
+        self.app = app
+        self.access = access
+        self.telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        with ExitStack() as stack:
+            try:
+                self.enter(scope, stack)
+            except ServiceError as error:
+                await self.refuse(error, scope, receive, send)
+                return
+            await self.app(scope, receive, send)
+
+    def enter(self, scope: Scope, stack: ExitStack) -> None:
+        edge = self.access.check(scope)
+        state = scope.setdefault("state", {})
+        state["edge"] = edge
+        if scope["type"] == "http":
+            context: RequestContext = state["context"]
+            context.client = edge.client
+            if not is_open(scope["path"]):
+                stack.enter_context(self.access.admitted(bearer_token(scope["headers"]), context))
+
+    async def refuse(self, error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
+        self.telemetry.refused.labels(error.code).inc()
+        context: RequestContext = scope.setdefault("state", {}).get("context") or new_context(scope["headers"], 0.0)
+        context.code = error.code
+        if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        await error_response(error, scope["path"], context.request_id)(scope, receive, send)

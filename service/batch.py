@@ -1,0 +1,184 @@
+"""One request's items in the batcher, the batch that some of them go through, and what the caller is told."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from service.cancellation import Cancellation
+from service.device import Array, BuildItem, Result, Runner
+from service.turns import Member
+
+Outcome = Literal["ok", "failed", "cancelled"]
+
+
+class BatchItemFailed(Exception):
+    """One item could not be built or computed, alone and not for its company; `__cause__` says why."""
+
+
+class DeadlineExceeded(Exception):
+    """The request's time was over before all its items were computed."""
+
+
+class BatchInterrupted(Exception):
+    """The batcher closed, or its loop died with the item in hand; the same request may be tried again."""
+
+
+class BatchAnswer(NamedTuple):
+    """One request's results. `queue_s` and `inference_s` add up to the time it spent here."""
+
+    output: Array
+    """(items, ...), in the order of the items; a row holds NaN where the graph gave NaN."""
+    queue_s: float
+    inference_s: float
+    """While at least one of its items was on a device."""
+    largest_batch: int
+
+
+class BatchReport(NamedTuple):
+    """One finished batch, for metrics."""
+
+    runner_key: str
+    size: int
+    seconds: float
+    failed: int
+    """Members that failed, also alone."""
+    busy_s: float
+    """Its part of the time that all lanes have together."""
+    outcome: Outcome
+    """`failed` if any member did; `cancelled` if the run was ended because all members had gone."""
+
+
+class Request:
+    """The items of one `run`, and what has become of them."""
+
+    __slots__ = (
+        "answer",
+        "arrived_s",
+        "computed",
+        "computing",
+        "deadline_s",
+        "inference_s",
+        "items",
+        "largest_batch",
+        "output",
+        "runner",
+        "since_s",
+        "taken",
+    )
+
+    def __init__(
+        self,
+        runner: Runner,
+        items: Sequence[BuildItem],
+        deadline_s: float,
+        arrived_s: float,
+        answer: asyncio.Future[BatchAnswer],
+    ) -> None:
+        self.runner, self.items, self.deadline_s, self.arrived_s, self.answer = (
+            runner,
+            items,
+            deadline_s,
+            arrived_s,
+            answer,
+        )
+        self.taken = self.computed = 0
+        self.computing = 0
+        """Batches on a device that hold items of it."""
+        self.since_s = 0.0
+        """When `computing` was last 0."""
+        self.inference_s = 0.0
+        self.largest_batch = 0
+        self.output: Array | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many of its items were not handed out yet."""
+        return len(self.items) - self.taken
+
+    def take(self) -> tuple[int, BuildItem]:
+        """Hand out the next item, with its place in the answer."""
+        place = self.taken
+        self.taken += 1
+        return place, self.items[place]
+
+    def done(self) -> bool:
+        """Whether it has its answer, or nobody waits for one."""
+        return self.answer.done()
+
+    def begin(self, now_s: float) -> None:
+        """A batch with items of it goes to a device."""
+        if not self.computing:
+            self.since_s = now_s
+        self.computing += 1
+
+    def end(self, now_s: float, size: int) -> None:
+        """A batch of `size` items, some of them its own, came back."""
+        self.computing -= 1
+        if not self.computing:
+            self.inference_s += now_s - self.since_s
+        self.largest_batch = max(self.largest_batch, size)
+
+    def keep(self, place: int, row: Array) -> None:
+        """Store one result."""
+        if self.output is None:
+            self.output = (
+                row[np.newaxis] if len(self.items) == 1 else np.empty((len(self.items), *row.shape), row.dtype)
+            )
+        if len(self.items) > 1:
+            self.output[place] = row
+        self.computed += 1
+
+    def complete(self, now_s: float) -> None:
+        """Answer if all is there. Call it after `end`."""
+        if self.computed == len(self.items) and self.output is not None and not self.answer.done():
+            queue_s = max(0.0, now_s - self.arrived_s - self.inference_s)
+            self.answer.set_result(BatchAnswer(self.output, queue_s, self.inference_s, self.largest_batch))
+
+    def fail(self, error: Exception) -> None:
+        """The first failure is the answer."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def overdue(self) -> DeadlineExceeded:
+        """That its time is over, with what was done till then."""
+        return DeadlineExceeded(f"the time was over with {self.computed} of {len(self.items)} items computed")
+
+
+class Batch:
+    """Items of several requests, for one graph, on one device."""
+
+    __slots__ = ("began_s", "builds", "cancel", "device", "expected_s", "members", "requests", "runner")
+
+    def __init__(self, device: int, members: Sequence[Member[Request]], now_s: float) -> None:
+        self.device, self.members, self.began_s = device, members, now_s
+        self.runner = members[0].request.runner
+        self.builds = [member.build for member in members]
+        self.requests = {member.request for member in members}
+        self.cancel = Cancellation()
+        self.expected_s = 0.0
+        """How long it should take; set by whoever estimates."""
+        for request in self.requests:
+            request.begin(now_s)
+
+    def deliver(self, results: Sequence[Result], now_s: float) -> int:
+        """Give each member its row or its error; returns how many failed."""
+        failed = 0
+        for request in self.requests:
+            request.end(now_s, len(self.members))
+        for (request, place, _), result in zip(self.members, results, strict=True):
+            if isinstance(result, BaseException):
+                failed += 1
+                error = BatchItemFailed(f"item {place} of {len(request.items)} could not be computed")
+                error.__cause__ = result
+                request.fail(error)
+            else:
+                request.keep(place, result)
+        for request in self.requests:
+            request.complete(now_s)
+        return failed
+
+    def abandoned(self) -> bool:
+        """Whether nobody waits for any of it."""
+        return all(request.done() for request in self.requests)

@@ -1,0 +1,139 @@
+"""The log: a record is one line of text, or of JSON, that nothing a caller sends can break or imitate.
+
+It tells of requests, never of what was in them: no content, no file's name, no field's value.
+"""
+
+import json
+import logging
+import re
+import sys
+import traceback
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+from service.context import STAGES, Finished
+
+LogFormat = Literal["text", "json"]
+TEXT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+REQUESTS: Final = "pkdot.requests"
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+MAX_PATH_CHARS: Final = 200
+CONTINUED: Final = "\n    "
+"""What a traceback's lines begin with; a record's first line never does."""
+
+logger = logging.getLogger(REQUESTS)
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+def set_up_logging(log_format: LogFormat = "text") -> None:
+    """Everything from INFO on goes to stderr in this format."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter() if log_format == "text" else JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a caller's bad form is no event of ours
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+
+def log_request(finished: Finished) -> None:
+    """The line of a request; a probe's only where debugging is on."""
+    level = logging.DEBUG if finished.quiet else logging.INFO
+    if logger.isEnabledFor(level):
+        facts = request_facts(finished)
+        logger.log(level, "%s", as_text(facts), extra={"facts": facts})
+
+
+def request_facts(finished: Finished) -> dict[str, Any]:
+    """What the log says of a request: ids, what was asked for, what became of it, and what it took."""
+    context = finished.context
+    return {
+        "method": quote(finished.method, errors="replace"),
+        # a decoded path may hold line ends and blanks, and so imitate lines and fields of this log
+        "path": quote(finished.path[:MAX_PATH_CHARS], errors="replace"),
+        "status": finished.status,
+        "code": context.code,
+        "duration_ms": round(1000 * finished.took_s, 3),
+        "request_id": context.request_id,
+        "trace_id": context.trace_id,
+        "client": context.client or None,
+        "key": context.key_name or None,
+        "task": context.task,
+        "stages_ms": {s: round(1000 * context.seconds[s], 3) for s in STAGES if s in context.seconds},
+        "batch": context.largest_batch or None,
+        "request_bytes": finished.request_bytes,
+        "response_bytes": finished.response_bytes,
+    }
+
+
+def as_text(facts: dict[str, Any]) -> str:
+    """`POST /predict/pain 200 ok 9.0 ms request=… trace=… client=… key=… task=pain upload=1.0 … batch=4 in=9 out=5`."""
+    named = {
+        "request": facts["request_id"],
+        "trace": facts["trace_id"],
+        "client": facts["client"],
+        "key": facts["key"],
+        "task": facts["task"],
+        **facts["stages_ms"],
+        "batch": facts["batch"],
+        "in": facts["request_bytes"],
+        "out": facts["response_bytes"],
+    }
+    head = f"{facts['method']} {facts['path']} {facts['status']} {facts['code']} {facts['duration_ms']:.1f} ms"
+    return " ".join([head, *(f"{name}={'-' if value is None else value}" for name, value in named.items())])
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people. Only the lines of a traceback begin with blanks."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        lines = [visible(self.formatMessage(record)), *(visible(line) for line in exception_lines(record))]
+        return CONTINUED.join(lines)
+
+
+class JsonFormatter(logging.Formatter):
+    """An object for machines: `time`, `level`, `logger`, `message`, and the fields of a request where it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        facts: dict[str, Any] | None = getattr(record, "facts", None)
+        entry = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": "request" if facts else record.getMessage(),
+            **(facts or {}),
+        }
+        if lines := exception_lines(record):
+            entry["exception"] = "\n".join(lines)
+        return json.dumps(entry)
+
+
+def visible(text: str) -> str:
+    r"""`text` with its control characters and line ends written out.
+
+    >>> print(visible("a\nb"))
+    a\nb
+    """
+    return CONTROL.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def exception_lines(record: logging.LogRecord) -> list[str]:
+    """The traceback. A request's has no messages: what they quote may be a caller's."""
+    info = record.exc_info
+    if not isinstance(info, tuple) or info[1] is None:
+        return []
+    if record.name != REQUESTS:
+        return "".join(traceback.format_exception(info[1])).splitlines()
+    lines: list[str] = []
+    error: BaseException | None = info[1]
+    while error is not None:
+        lines += [*"".join(traceback.format_tb(error.__traceback__)).splitlines(), type(error).__qualname__]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return lines

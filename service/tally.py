@@ -1,0 +1,148 @@
+"""What an answer says of all its windows together, kept while they come one by one, without the windows themselves."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from models.inputs.prepare import FaceInWindow
+from models.manifest import GraphSpec, Manifest
+from models.outputs import PainAnswer, ValueAnswer
+from models.spec import FACE, VOICE
+from service import schemas
+from service.pipeline import Computed
+
+TIME_DIGITS: Final = 6
+BLURRED: Final = 0.65
+TURNED_DEG: Final = 45.0
+MODALITY_ORDER: Final = (FACE, VOICE, "eda", "ecg", "emg", "text")
+
+WindowAnswer = PainAnswer | tuple[ValueAnswer, ValueAnswer]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A computed window with its calibrated answer; None where there is none, and then with the reason."""
+
+    computed: Computed
+    answer: WindowAnswer | None
+    reason: str | None
+
+    @property
+    def face(self) -> FaceInWindow | None:
+        """The face that was answered from: one below the asked-for coverage is none."""
+        return self.computed.window.face if FACE in self.computed.window.observed else None
+
+    def values(self) -> dict[str, float]:
+        """The answer's numbers by output; empty where there is none."""
+        match self.answer:
+            case None:
+                return {}
+            case PainAnswer(expected=expected):
+                return {"pain": expected}
+            case valence, arousal:
+                return {"valence": valence.value, "arousal": arousal.value}
+
+
+@dataclass
+class Track:
+    """One face: from when to when it was seen, in how many windows, and how many of these were answered from it."""
+
+    first_s: float
+    last_s: float
+    windows: int = 0
+    answered: int = 0
+
+
+@dataclass
+class Tally:
+    """Add the windows in order."""
+
+    manifest: Manifest
+    windows: int = 0
+    answered: int = 0
+    shown: int = 0
+    """Windows that were answered from a face."""
+    poor: int = 0
+    """Those of them in which it is blurred, small or turned away."""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    tracks: dict[int, Track] = field(default_factory=dict)
+    read_by: list[GraphSpec] = field(default_factory=list)
+    """Each graph that a window went through, once."""
+    answered_by: list[GraphSpec] = field(default_factory=list)
+    start_s: float | None = None
+    """Of the window that came last; with all faces, several rows may have the same."""
+
+    def add(self, one: Answered) -> None:
+        self.windows += 1
+        window, graph, _ = one.computed
+        if window.window.start_s != self.start_s:
+            self.start_s = window.window.start_s
+            for track in window.tracks:
+                self.see(track)
+        if graph is not None and graph not in self.read_by:
+            self.read_by.append(graph)
+        if one.answer is None:
+            return
+        self.answered += 1
+        if graph is not None and graph not in self.answered_by:
+            self.answered_by.append(graph)
+        for output, value in one.values().items():
+            self.values.setdefault(output, []).append(value)
+        if one.face is not None:
+            self.tracks[one.face.face_id].answered += 1
+            self.shown += 1
+            self.poor += one.face.shown.blur > BLURRED or abs(one.face.shown.yaw_deg) > TURNED_DEG
+
+    def see(self, face: FaceInWindow) -> None:
+        first_s, last_s = face.observations[0].time_s, face.observations[-1].time_s
+        track = self.tracks.setdefault(face.face_id, Track(first_s, last_s))
+        track.first_s, track.last_s = min(track.first_s, first_s), max(track.last_s, last_s)
+        track.windows += 1
+
+    def modalities(self) -> schemas.Modalities:
+        """What was so in at least one answered window."""
+        return schemas.Modalities(
+            observed=ordered({name for graph in self.answered_by for name in graph.available}),
+            hallucinated=ordered({name for graph in self.answered_by for name in graph.hallucinated}),
+        )
+
+    def face_replies(self) -> list[schemas.FaceReply]:
+        """Every track that is followed, by id."""
+        return [
+            schemas.FaceReply(
+                face_id=face_id,
+                first_s=round(track.first_s, TIME_DIGITS),
+                last_s=round(track.last_s, TIME_DIGITS),
+                windows=track.windows,
+                answered=track.answered,
+            )
+            for face_id, track in sorted(self.tracks.items())
+        ]
+
+    def confidence_level(self) -> float:
+        """Of the graphs that were used; the lowest, should they differ."""
+        return min(graph.calibration.confidence_level for graph in self.read_by or self.manifest.graphs)
+
+    def summary(self) -> schemas.PainSummary | schemas.AffectSummary:
+        counts: Mapping[str, int] = {"windows": self.windows, "answered": self.answered}
+        if self.manifest.task == "pain":
+            expected = spread(self.values.get("pain", []))
+            pain = None if expected is None else schemas.ExpectedSpread(expected=expected)
+            return schemas.PainSummary(**counts, pain=pain)
+        return schemas.AffectSummary(
+            **counts, valence=spread(self.values.get("valence", [])), arousal=spread(self.values.get("arousal", []))
+        )
+
+
+def spread(values: list[float]) -> schemas.Spread | None:
+    if not values:
+        return None
+    array = np.array(values)
+    return schemas.Spread(mean=float(array.mean()), min=float(array.min()), max=float(array.max()))
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """The usual modalities in their usual order, then others by name."""
+    return sorted(names, key=lambda name: ((*MODALITY_ORDER, name).index(name), name))

@@ -1,0 +1,114 @@
+"""How unusual what a graph hallucinates is, measured while it runs."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from models import bundle as bundle_format
+from models.bundle import MANIFEST, BundleError
+from models.manifest import Moments
+from service.bundles import BundleShelf, ShelfReader
+from service.runtime import CPU, GraphRunner, Providers
+from service.series import BundleSeries, distances
+from service.telemetry import Telemetry
+from service.threads import ThreadPlan
+
+USUAL = {"mean": 100.0, "std": 20.0, "windows": 50}
+SHADES = (90, 100, 190)
+"""Windows of one grey: 0.5, 0 and 4.5 standard deviations from what is usual."""
+
+MakeBundle = Callable[..., Path]
+
+
+def with_uncertainty(path: Path, output: str = "uncertainty_eda", **more: Any) -> Path:
+    """The pain bundle, whose graph now says that it expects its error for EDA to be the face's mean colour."""
+    model = onnx.load(path / "face.onnx")
+    axes = helper.make_tensor("axes_of_all", TensorProto.INT64, [4], [1, 2, 3, 4])
+    model.graph.initializer.append(axes)
+    model.graph.node.append(
+        helper.make_node("ReduceMean", ["face_float", "axes_of_all"], ["uncertainty_eda"], keepdims=0)
+    )
+    model.graph.output.append(helper.make_tensor_value_info("uncertainty_eda", TensorProto.FLOAT, ["batch"]))
+    onnx.save(model, path / "face.onnx")
+    values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    del values["files"], values["schema_version"]
+    values["graphs"][0] |= {"uncertainty": {"eda": output}, **more}
+    bundle_format.write(path, values)
+    return path
+
+
+def load(path: Path) -> BundleShelf:
+    return ShelfReader(path, providers=Providers((CPU,)), plan=ThreadPlan(cores=1, intra_op=1, decoders=1)).read()
+
+
+def measured(shelf: BundleShelf, use: Callable[[GraphRunner], object]) -> dict[str, float]:
+    """What the metric holds after `use`, by the name of the sample's ending or bucket."""
+    telemetry = Telemetry(latency_objective_s=1)
+
+    async def follow() -> None:
+        BundleSeries(telemetry).follow(shelf)
+
+    asyncio.run(follow())
+    use(next(iter(shelf.bundles[0].runners.values())))
+    samples = telemetry.hallucination_distance.collect()[0].samples
+    labels = {"bundle": "pain-test", "version": shelf.bundles[0].bundle.version, "modality": "eda"}
+    assert all(labels.items() <= sample.labels.items() for sample in samples)
+    return {sample.labels.get("le", sample.name.rpartition("_")[2]): sample.value for sample in samples}
+
+
+def windows(runner: GraphRunner) -> dict[str, Any]:
+    shape = runner.declared[runner.graph.inputs["face"]].shape[1:]
+    return {"face": np.stack([np.full(shape, shade, np.uint8) for shade in SHADES])}
+
+
+def test_each_window_counts_by_its_distance_from_the_usual(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:
+    shelf = load(with_uncertainty(make_pain_bundle(tmp_path / "b"), uncertainty_reference={"eda": USUAL}))
+    plain = load(make_pain_bundle(tmp_path / "plain")).bundles[0].runners[frozenset({"face"})]
+    outputs = []
+    values = measured(shelf, lambda runner: outputs.append(runner.run(windows(runner))))
+
+    assert (values["count"], values["sum"]) == (3, pytest.approx(0.5 + 0 + 4.5))
+    assert (values["0.25"], values["0.5"], values["4.0"], values["6.0"]) == (1, 2, 2, 3)
+    np.testing.assert_array_equal(outputs[0], plain.run(windows(plain)))
+
+
+def test_windows_that_only_fill_a_batch_do_not_count(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:
+    shelf = load(with_uncertainty(make_pain_bundle(tmp_path / "b"), uncertainty_reference={"eda": USUAL}))
+
+    def padded(runner: GraphRunner) -> None:
+        runner.buckets = (1, 2)
+        runner.run(windows(runner))
+
+    assert measured(shelf, padded)["count"] == 3
+
+
+def test_without_a_reference_nothing_is_measured(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:
+    assert (
+        measured(load(with_uncertainty(make_pain_bundle(tmp_path / "b"))), lambda runner: runner.run(windows(runner)))
+        == {}
+    )
+
+
+def test_a_graph_without_the_output_that_it_is_said_to_have_is_refused(
+    make_pain_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="no output 'uncertainty_ecg'"):
+        load(with_uncertainty(make_pain_bundle(tmp_path / "b"), output="uncertainty_ecg"))
+
+
+def test_a_reference_for_what_has_no_uncertainty_is_refused(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="reference for an uncertainty that it does not put out"):
+        with_uncertainty(make_pain_bundle(tmp_path / "b"), uncertainty_reference={"ecg": USUAL})
+
+
+def test_what_is_not_finite_has_no_distance() -> None:
+    expected = np.array([1.0, np.nan, np.inf, 5.0], np.float32)
+
+    assert distances(expected, Moments(mean=2.0, std=0.5, windows=9)) == [2.0, 6.0]

@@ -1,0 +1,44 @@
+"""One page of a comparison to look at or to send: the table, how it came about, and every plot, in one file."""
+
+from base64 import b64encode
+from html import escape
+from pathlib import Path
+
+from training.table import Table, fixed_sentences, render
+
+STYLE = (
+    "body{font:15px/1.4 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse}th,td{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:right}"
+    "th:first-child,td:first-child{text-align:left}figure{margin:2em 0}img{max-width:100%}"
+)
+
+
+def write_page(table: Table, plots: Path, file: Path) -> None:
+    """Write `file` as HTML that needs no other file and no network; `plots` is the folder of the PNG files."""
+    figures = [_figure(plot) for plot in sorted(plots.glob("*.png"))]
+    file.write_text(render(table, _html_table) + "\n".join([*figures, "</body></html>", ""]), encoding="utf-8")
+
+
+def _html_table(table: Table, head: list[str], body: list[list[str]]) -> str:
+    said = " ".join((f"{table.seeds} seeds, {table.people} people.", *table.sentences))
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(table.name)}</title>',
+            f"<style>{STYLE}</style></head><body>",
+            f"<h1>{escape(table.name)}</h1>",
+            f"<p><strong>{escape(said)}</strong></p>",
+            f"<table>{_row('th', head)}{''.join(_row('td', cells) for cells in body)}</table>",
+            f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in fixed_sentences(table))}</ul>",
+            "",
+        ]
+    )
+
+
+def _row(cell: str, texts: list[str]) -> str:
+    return f"<tr>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"
+
+
+def _figure(plot: Path) -> str:
+    name, data = escape(plot.name), b64encode(plot.read_bytes()).decode()
+    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'

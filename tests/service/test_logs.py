@@ -50,7 +50,8 @@ def test_a_request_is_one_line_of_text() -> None:
 
     (line,) = stream.getvalue().splitlines()
     assert line.partition("pkdot.requests ")[2] == (
-        "POST /predict/pain 200 ok 43.0 ms request=ward-7 trace=4bf92f3577b34da6a3ce929d0e0e4736 client=- key=- task=pain "
+        "POST /predict/pain 200 ok 43.0 ms request=ward-7 trace=4bf92f3577b34da6a3ce929d0e0e4736 "
+        "client=- key=- task=pain "
         "upload=1.0 inference=12.5 batch=4 in=1000 out=500"
     )
 

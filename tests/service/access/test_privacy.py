@@ -1,4 +1,4 @@
-"""A whole process is asked things that can be told again; afterwards none of them is anywhere it could have been kept."""
+"""A whole process is asked things that can be told again; afterwards none of them is anywhere."""
 
 import io
 import json
@@ -233,3 +233,12 @@ def parent_of(stat: Path) -> int:
         return int(stat.read_text().rpartition(")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
         return 0
+
+
+@pytest.mark.parametrize("module", ["service.runtime", "models.inputs.face_nets", "training.stages.export"])
+def test_onnxruntime_reports_nothing_to_its_maker(module: str, tmp_path: Path) -> None:
+    code = f"import {module}, onnxruntime; onnxruntime.SessionOptions()"
+    environment = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": os.devnull}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, check=True, capture_output=True)
+
+    assert [file.name for file in tmp_path.rglob("*") if "onnxruntime" in str(file) or file.name == ".ses"] == []

@@ -143,12 +143,17 @@ def timing(context: RequestContext, total_s: float) -> schemas.Timing:
 
 def bundle_warnings(manifest: Manifest) -> list[str]:
     """What must be said of every answer of a bundle."""
-    if not manifest.provenance.synthetic:
-        return []
-    return [
-        f"synthetic: this bundle was trained on drawn faces ({manifest.provenance.trained_on}); "
-        "its answers on real people mean nothing"
-    ]
+    said = []
+    if manifest.provenance.synthetic:
+        said.append(
+            f"synthetic: this bundle was trained on drawn faces ({manifest.provenance.trained_on}); "
+            "its answers on real people mean nothing"
+        )
+    if any(graph.calibration.kind == "heuristic" for graph in manifest.graphs):
+        said.append(
+            "heuristic: sets and intervals come from out-of-fold scores and guarantee no coverage for a new person"
+        )
+    return said
 
 
 def warnings(question: Question, preparation: Preparation, tally: Tally) -> list[str]:

@@ -26,7 +26,7 @@ from models.spec import FACE, VOICE, InputSpec
 from training.corpora.aligned_pictures import aligned_faces, clip_frame_times, picture_rate_hz, read_pictures
 from training.corpora.clip import Clip, CorpusError
 
-PREPARE_VERSION = 2
+PREPARE_VERSION = 3
 """Raise it whenever `models.inputs` gives other tensors for the same file."""
 
 LABORATORY_LIMITS = MediaLimits(max_duration_s=4 * 3600, max_frames=1_000_000)

@@ -16,6 +16,7 @@ from service.batcher import BatchAnswer, BatchInterrupted, BatchItemFailed
 from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
 from service.bundles import LoadedBundle
 from service.context import RequestContext
+from service.device import Row
 from service.errors import DeadlineExceeded, NotReady, UnreadableMedia, UnsupportedMedia
 from service.lifecycle import Lifecycle, Resources
 from service.offload import offload
@@ -147,7 +148,7 @@ async def compute(
     wait_s, left_s = resources.batcher.predicted_wait_s(call.runner.key, call.batch), deadline_s - time.monotonic()
     if wait_s > left_s:
         raise DeadlineExceeded(f"the queue would take {wait_s:.2f} s, but only {max(0.0, left_s):.2f} s are left")
-    items = [partial(window, arrays, row) for row in range(call.batch)]
+    items = [Row(arrays, row) for row in range(call.batch)]
     try:
         try:
             answer = await resources.batcher.run(call.runner, items, deadline_s=deadline_s)
@@ -168,11 +169,6 @@ async def blame(call: Call, resources: Resources, deadline_s: float) -> Exceptio
     """Whose fault it is: the tensors', unless the golden input fails too."""
     found = await resources.pipeline.blame(call.bundle, call.graph, deadline_s)
     return UnreadableMedia("these tensors cannot be computed; send others") if type(found) is UnreadableMedia else found
-
-
-def window(arrays: Mapping[str, Array], row: int) -> Mapping[str, Array]:
-    """One window of the request's batch."""
-    return {modality: array[row] for modality, array in arrays.items()}
 
 
 async def off_loop(resources: Resources, work: Callable[[], T], *, inline: bool) -> T:

@@ -9,7 +9,7 @@ from models.inputs.face import FaceObservation
 from models.inputs.prepare import FaceInWindow, WindowInput
 from models.inputs.windows import Window
 from models.manifest import Calibration, GraphSpec, Manifest
-from service.answers import answer_window, window_fields
+from service.answers import answer_window, bundle_warnings, window_fields
 from service.pipeline import Computed
 from service.tally import Tally, ordered
 
@@ -102,3 +102,12 @@ def test_rows_of_one_window_count_its_faces_once() -> None:
 
     assert [(face.face_id, face.windows, face.answered) for face in tally.face_replies()] == [(0, 1, 1), (1, 1, 1)]
     assert (tally.windows, tally.answered) == (2, 2)
+
+
+def test_heuristic_intervals_are_said_to_promise_nothing() -> None:
+    heuristic = GRAPH.calibration.model_copy(update={"heuristic": True})
+    graph = GRAPH.model_copy(update={"calibration": heuristic})
+
+    assert bundle_warnings(MANIFEST) == []
+    (warning,) = bundle_warnings(MANIFEST.model_copy(update={"graphs": (graph,)}))
+    assert warning.startswith("heuristic: ")

@@ -46,7 +46,7 @@ def build_reply(
         "task": question.task,
         "request_id": context.request_id,
         "bundle": bundle_reply(question),
-        "warnings": warnings(question, preparation, tally),
+        "warnings": warnings(question, preparation.silent_track, tally),
         "modalities": tally.modalities(),
         "confidence_level": tally.confidence_level(),
         "media": media_reply(preparation.media),
@@ -156,10 +156,10 @@ def bundle_warnings(manifest: Manifest) -> list[str]:
     return said
 
 
-def warnings(question: Question, preparation: Preparation, tally: Tally) -> list[str]:
+def warnings(question: Question, silent_track: bool, tally: Tally) -> list[str]:
     """What must be said of this bundle, and of this recording."""
     said = bundle_warnings(question.bundle.bundle.manifest)
-    if question.task == "valence-arousal" and preparation.silent_track:
+    if question.task == "valence-arousal" and silent_track:
         said.append("silent-track: the sound track is silent and was not used")
     if tally.shown and 2 * tally.poor > tally.shown:
         said.append(

@@ -31,6 +31,8 @@ from service.predict import Predictor
 from service.routes import build_router
 from service.schemas import Problem
 from service.settings import Settings, SettingsError
+from service.stream.routes import build_stream_routes
+from service.stream.streams import Streams
 from service.telemetry import Telemetry
 from service.version import VERSION
 
@@ -47,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     telemetry = Telemetry(latency_objective_s=settings.latency_objective_s)
     access = Access(settings)
     lifecycle = Lifecycle(settings, telemetry)
+    streams = Streams(settings, lifecycle, telemetry, access)
     tracing = open_tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
 
     def report(finished: Finished) -> None:
@@ -62,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             running.cancel()
             await ended(running)
+            streams.close()
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)
 
@@ -76,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=NO_TELEMETRY,
         exception_handlers={ServiceError: answer_error, HTTPException: answer_http_error},
     )
-    app.state.lifecycle, app.state.access = lifecycle, access
+    app.state.lifecycle, app.state.access, app.state.streams = lifecycle, access, streams
     app.add_middleware(AccessMiddleware, access=access, telemetry=telemetry)
     if settings.allowed_origins:
         app.add_middleware(
@@ -94,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
     if token is not None:
         app.include_router(build_admin_router(lifecycle, access, token))
     app.router.routes.append(build_docs_page(app))
+    app.router.routes += build_stream_routes(streams)
     app.router.routes[:0] = build_oip_routes(lifecycle, TensorInference(settings, lifecycle, telemetry, predictor))
     app.openapi = lambda: openapi(app, keys=access.keys is not None)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ Result = Array | BaseException
 """One item's row, or why it has none."""
 
 
-class Row(NamedTuple):
+@dataclass(slots=True)
+class Row:
     """One window of arrays (batch, ...) by modality: neighbours in one batch are not copied together again."""
 
     arrays: Tensors
@@ -145,7 +147,7 @@ def stack(items: Sequence[Item]) -> Tensors:
     """One array (batch, ...) per modality; a view of what is there where no copy is needed."""
     first = items[0]
     if isinstance(first, Row):
-        arrays, start = first
+        arrays, start = first.arrays, first.row
         if all(
             isinstance(item, Row) and item.arrays is arrays and item.row == start + n for n, item in enumerate(items)
         ):

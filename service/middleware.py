@@ -12,6 +12,7 @@ from service.context import Finished, RequestContext, new_context
 from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
 from service.logs import logger
 from service.protocol import CUT_SHORT, DISCARD_BYTES, DISCARD_S
+from service.stream.exchange import StreamExchange
 from service.telemetry import Telemetry
 
 NDJSON: Final = (b"content-type", b"application/x-ndjson")
@@ -34,6 +35,9 @@ class RequestMiddleware:
         self.closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.stream(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -58,6 +62,18 @@ class RequestMiddleware:
                 await response(scope, exchange.receive, exchange.send)
         finally:
             self.finish(scope, exchange)
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A stream has its own end; it is in the log when it is over, and in the metrics of streams only."""
+        context = new_context(scope["headers"], time.monotonic())
+        scope.setdefault("state", {})["context"] = context
+        exchange = StreamExchange(receive, send, context.request_id)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        finally:
+            took_s = time.monotonic() - context.started_s
+            facts = ("GET", scope["path"], getattr(scope.get("route"), "path", ""), exchange.status, took_s)
+            self.report(Finished(context, *facts, exchange.request_bytes, exchange.response_bytes))
 
     def finish(self, scope: Scope, exchange: "Exchange") -> None:
         context = exchange.context

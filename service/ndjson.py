@@ -135,7 +135,7 @@ class Lines:
             "summary": tally.summary().model_dump(mode="json"),
             "faces": [face.model_dump(mode="json") for face in tally.face_replies()],
             "modalities": tally.modalities().model_dump(mode="json"),
-            "warnings": warnings(self.question, preparation, tally),
+            "warnings": warnings(self.question, preparation.silent_track, tally),
             "timing_ms": timing(self.context, total_s).model_dump(mode="json"),
         }
         return line("summary", foot)

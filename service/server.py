@@ -20,7 +20,10 @@ from service.access.access import Access
 from service.lifecycle import Lifecycle
 from service.protocol import Protocol
 from service.settings import Settings
+from service.stream.protocol import StreamProtocol
+from service.stream.streams import Streams
 
+PING_EVERY_S: Final = 20.0
 KEEP_ALIVE_S: Final = 75
 """Longer than the usual balancer keeps an idle connection, so that it is never the server that closes first."""
 
@@ -42,7 +45,12 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 http=Protocol,
-                ws="none",
+                ws=StreamProtocol,
+                ws_max_size=2
+                * settings.max_stream_message_bytes,  # what is a little too large gets a problem, not 1009
+                ws_ping_interval=PING_EVERY_S,
+                ws_ping_timeout=PING_EVERY_S,
+                ws_per_message_deflate=False,  # JPEG gains nothing, and what is inflated has no bound
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -54,6 +62,7 @@ class Server(uvicorn.Server):
             )
         )
         self.lifecycle: Lifecycle = app.state.lifecycle
+        self.streams: Streams = app.state.streams
         self.drain_s = settings.drain_s
         self.on_ready = on_ready
         self.announced = False
@@ -82,6 +91,8 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the serving."""
+        if self.lifecycle.draining:
+            self.streams.leave()
         if self.stop_at_s is not None and time.monotonic() >= self.stop_at_s:
             self.should_exit = True
         if self.lifecycle.failure is not None:

@@ -117,6 +117,8 @@ class Settings(BaseModel):
     slow_upload_after_s: Seconds = Field(default=10.0, description="The time over which an upload's speed is measured.")
 
     max_concurrent_requests: Positive = Field(default=64, description="Predictions at work at once, uploads included.")
+    max_streams: Positive = Field(default=16, description="Live streams open at once; each has a thread of its own.")
+    max_stream_message_bytes: Positive = Field(default=2 << 20, description="Largest message of a stream.")
     max_queue_s: Seconds = Field(
         default=30.0, description="Refuse a request if the queue alone would make it wait longer."
     )

@@ -1,10 +1,9 @@
 """What an answer says of all its windows together, kept while they come one by one, without the windows themselves."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
-
-import numpy as np
 
 from models.inputs.prepare import FaceInWindow
 from models.manifest import GraphSpec, Manifest
@@ -56,6 +55,20 @@ class Track:
 
 
 @dataclass
+class Values:
+    """What is said of an output's values; a stream may have them for days, so they are not kept."""
+
+    count: int = 0
+    total: float = 0.0
+    least: float = math.inf
+    most: float = -math.inf
+
+    def add(self, value: float) -> None:
+        self.count, self.total = self.count + 1, self.total + value
+        self.least, self.most = min(self.least, value), max(self.most, value)
+
+
+@dataclass
 class Tally:
     """Add the windows in order."""
 
@@ -66,7 +79,7 @@ class Tally:
     """Windows that were answered from a face."""
     poor: int = 0
     """Those of them in which it is blurred, small or turned away."""
-    values: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, Values] = field(default_factory=dict)
     tracks: dict[int, Track] = field(default_factory=dict)
     read_by: list[GraphSpec] = field(default_factory=list)
     """Each graph that a window went through, once."""
@@ -89,7 +102,7 @@ class Tally:
         if graph is not None and graph not in self.answered_by:
             self.answered_by.append(graph)
         for output, value in one.values().items():
-            self.values.setdefault(output, []).append(value)
+            self.values.setdefault(output, Values()).add(value)
         if one.face is not None:
             self.tracks[one.face.face_id].answered += 1
             self.shown += 1
@@ -128,19 +141,18 @@ class Tally:
     def summary(self) -> schemas.PainSummary | schemas.AffectSummary:
         counts: Mapping[str, int] = {"windows": self.windows, "answered": self.answered}
         if self.manifest.task == "pain":
-            expected = spread(self.values.get("pain", []))
+            expected = spread(self.values.get("pain"))
             pain = None if expected is None else schemas.ExpectedSpread(expected=expected)
             return schemas.PainSummary(**counts, pain=pain)
         return schemas.AffectSummary(
-            **counts, valence=spread(self.values.get("valence", [])), arousal=spread(self.values.get("arousal", []))
+            **counts, valence=spread(self.values.get("valence")), arousal=spread(self.values.get("arousal"))
         )
 
 
-def spread(values: list[float]) -> schemas.Spread | None:
-    if not values:
+def spread(values: Values | None) -> schemas.Spread | None:
+    if values is None:
         return None
-    array = np.array(values)
-    return schemas.Spread(mean=float(array.mean()), min=float(array.min()), max=float(array.max()))
+    return schemas.Spread(mean=values.total / values.count, min=values.least, max=values.most)
 
 
 def ordered(names: Iterable[str]) -> list[str]:

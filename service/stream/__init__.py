@@ -1,0 +1,1 @@
+"""Live streams over WebSockets: media in, a window every hop."""

@@ -2,7 +2,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install format check test demo table serve bench clean
+TOOLS := .tools
+LOCK := $(TOOLS)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--constraints constraints.txt --no-annotate --custom-compile-command 'make lock'
+
+.PHONY: help install format check test demo table serve bench lock sbom audit clean
 
 help: ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -41,5 +45,27 @@ serve: install ## the service on the demo's bundles
 bench: install ## every benchmark; have nothing else running
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+$(TOOLS)/.installed: docker/tools.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r docker/tools.txt
+	@touch $@
+
+lock: $(TOOLS)/.installed ## pin what the images install, with the hashes of all its files
+	$(LOCK) --extra serve --output-file docker/serve.lock
+	$(LOCK) --extra serve --extra gpu --no-emit-package onnxruntime --output-file docker/gpu.lock
+	echo 'setuptools' | $(LOCK:pyproject.toml=-) --output-file docker/build.lock
+
+sbom: $(TOOLS)/.installed ## sbom/pkdot.cdx.json (CycloneDX) and sbom/licences.md of what the CPU image installs
+	rm -rf $(TOOLS)/serve sbom && mkdir sbom
+	$(PYTHON) -m venv --without-pip $(TOOLS)/serve
+	$(TOOLS)/bin/python -m pip --python $(TOOLS)/serve/bin/python install --quiet --disable-pip-version-check --require-hashes --no-deps -r docker/serve.lock
+	$(TOOLS)/serve/bin/python docker/bundled.py > $(TOOLS)/bundled.json
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file $(TOOLS)/python.cdx.json $(TOOLS)/serve/bin/python
+	$(TOOLS)/bin/python docker/sbom.py $(TOOLS)/python.cdx.json $(TOOLS)/bundled.json sbom
+
+audit: $(TOOLS)/.installed ## ask PyPI whether anything in the locks has a known vulnerability (needs the network)
+	$(TOOLS)/bin/python docker/audit.py docker/serve.lock docker/gpu.lock docker/build.lock
+
 clean: ## remove what make made in this checkout
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(TOOLS) runs sbom

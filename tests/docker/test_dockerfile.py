@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,53 @@ def test_what_is_copied_exists_and_is_the_serving_half() -> None:
         for source in rest.split()[:-1]
     ]
 
-    assert {"pkdot.py", "models", "service", "constraints.txt"} <= set(copied)
+    assert {"pkdot.py", "models", "service", "docker/serve.lock"} <= set(copied)
     assert [source for source in copied if not (ROOT / source).exists()] == []
     assert "training" not in copied
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(copied) == allowed
 
 
-def test_every_install_is_pinned_and_without_torch() -> None:
-    installs = re.findall(r"pip install [^&\n]*", DOCKERFILE)
+def test_all_that_comes_from_outside_is_known_by_its_hash() -> None:
+    installs = re.findall(r"pip (?:--python \S+ )?(?:install|wheel) [^&\n]*", DOCKERFILE)
 
-    assert len(installs) == 2
-    assert all("-c constraints.txt" in install for install in installs)
-    assert not any("[train" in install or "torch" in install for install in installs)
+    assert len(installs) == 6
+    assert all("--require-hashes" in install or "--no-index" in install for install in installs)
+    assert all("--no-deps" in install for install in installs)
+
+
+def test_the_base_image_can_be_named_by_its_digest() -> None:
+    stages = re.findall(r"^FROM (\S+) AS", DOCKERFILE, re.MULTILINE)
+    outside = {stage for stage in stages if stage not in re.findall(r"AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+
+    assert outside == {"${PYTHON_IMAGE}"}
+    assert re.search(r"^ARG PYTHON_IMAGE=python:[0-9.]+-slim-\w+$", DOCKERFILE, re.MULTILINE)
+    assert COMPOSE["services"]["balancer"]["image"].startswith("${PKDOT_HAPROXY_IMAGE:-")
+    assert "${PKDOT_PYTHON_IMAGE:-" in COMPOSE["services"]["replica"]["build"]["args"]["PYTHON_IMAGE"]
+
+
+def test_an_image_decodes_in_a_sandbox_or_not_at_all() -> None:
+    assert "PKDOT_SANDBOX=require" in next(rest for name, rest in instructions() if "PKDOT_SANDBOX" in rest)
+
+
+@pytest.mark.parametrize("service", COMPOSE["services"])
+def test_every_container_has_a_fixed_file_system_and_no_rights(service: str) -> None:
+    said = COMPOSE["services"][service]
+
+    assert said["read_only"] is True
+    assert said["cap_drop"] == ["ALL"]
+    assert said["security_opt"] == ["no-new-privileges:true"]
+    assert {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"}.isdisjoint(said)
+
+
+def test_the_replicas_believe_the_balancer_and_it_alone_reaches_them() -> None:
+    replica, balancer = COMPOSE["services"]["replica"], COMPOSE["services"]["balancer"]
+
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    assert (replica["networks"], "ports" in replica) == (["inside"], False)
+    assert "inside" in balancer["networks"]
+    networks = [ip_network(text) for text in replica["environment"]["PKDOT_TRUSTED_PROXIES"].split(",")]
+    assert all(network.is_private for network in networks)
 
 
 def test_the_process_is_nobody_in_particular_and_stops_by_sigterm() -> None:
@@ -88,7 +123,7 @@ def health_check(port: int) -> int:
     rest = next(rest for name, rest in instructions() if name == "HEALTHCHECK")
     command = json.loads(rest[rest.index("CMD") + 3 :])
     environment = {**os.environ, "PKDOT_PORT": str(port)}
-    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=30).returncode
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=30).returncode
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from service.access.access import Access
+from service.probe import is_alive
 from service.settings import Settings, SettingsError
 
 Open = Callable[[Settings], AbstractContextManager[Any]]
@@ -124,3 +125,11 @@ def test_what_cannot_be_used_is_a_wrong_setting(
 def test_a_certificate_without_its_key_is_a_wrong_setting(files: Any, bundles_folder: Path) -> None:
     with pytest.raises(ValueError, match="set both PKDOT_TLS_CERT_FILE and PKDOT_TLS_KEY_FILE, or neither"):
         Settings(bundles=bundles_folder, tls_cert_file=files.certificate)
+
+
+def test_the_health_check_of_the_image_follows_to_tls(settings: Settings, files: Any, open_server: Open) -> None:
+    with open_server(settings) as live:
+        port = str(live.port)
+        assert is_alive({"PKDOT_PORT": port, "PKDOT_TLS_CERT_FILE": str(files.certificate)})
+        assert not is_alive({"PKDOT_PORT": port})
+    assert not is_alive({"PKDOT_PORT": port, "PKDOT_TLS_CERT_FILE": str(files.certificate)})

@@ -1,0 +1,33 @@
+"""`python -m service.probe`: the image's health check. Ends with 0 where the service beside it is alive, else with 1.
+
+Asks for the settings' port by the loopback, and by TLS where that is on: whose certificate it is does not matter here.
+"""
+
+import http.client
+import os
+import ssl
+import sys
+from collections.abc import Mapping
+
+TIMEOUT_S = 2.0
+
+
+def is_alive(environment: Mapping[str, str]) -> bool:
+    port = int(environment.get("PKDOT_PORT") or 8000)
+    connection: http.client.HTTPConnection
+    if environment.get("PKDOT_TLS_CERT_FILE"):
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT_S, context=context)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if is_alive(os.environ) else 1)

@@ -57,26 +57,22 @@ def cpu_seconds(pids: set[int]) -> float:
 
 def memory(pids: set[int]) -> Memory:
     """Memory of the processes that still run."""
-    pss_kib = anonymous_kib = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            pss_kib += kib(Path(f"/proc/{pid}/smaps_rollup"), ("Pss:",))
-            anonymous_kib += kib(Path(f"/proc/{pid}/status"), ("RssAnon:", "VmSwap:"))
-    return Memory(pss_kib << 10, anonymous_kib << 10)
+    return Memory(total_bytes(pids, "smaps_rollup", ("Pss:",)), anonymous_bytes(pids))
 
 
 def anonymous_bytes(pids: set[int]) -> int:
     """RssAnon and swap alone, which cost the kernel no walk through the pages."""
+    return total_bytes(pids, "status", ("RssAnon:", "VmSwap:"))
+
+
+def total_bytes(pids: set[int], table: str, names: tuple[str, ...]) -> int:
+    """What the lines of these names say in /proc/PID/`table`, of all processes that still run."""
     total_kib = 0
     for pid in pids:
         with contextlib.suppress(OSError):
-            total_kib += kib(Path(f"/proc/{pid}/status"), ("RssAnon:", "VmSwap:"))
+            lines = Path(f"/proc/{pid}/{table}").read_text(encoding="ascii", errors="replace").splitlines()
+            total_kib += sum(int(line.split()[1]) for line in lines if line.startswith(names))
     return total_kib << 10
-
-
-def kib(table: Path, names: tuple[str, ...]) -> int:
-    lines = table.read_text(encoding="ascii", errors="replace").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith(names))
 
 
 @contextlib.contextmanager

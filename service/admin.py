@@ -5,7 +5,7 @@ import hmac
 from fastapi import APIRouter, Request
 
 from service import schemas
-from service.access.access import Access
+from service.access.access import Access, bearer_token
 from service.errors import AccessFilesRefused, Forbidden, Unauthenticated
 from service.lifecycle import Lifecycle
 from service.openapi import problems
@@ -51,11 +51,11 @@ def build_admin_router(lifecycle: Lifecycle, access: Access, token: str) -> APIR
 
 def require_token(request: Request, token: str) -> None:
     """Raise Unauthenticated where no bearer token was sent, and Forbidden where it is not this one."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given.strip():
+    given = bearer_token(request.headers.raw)
+    if given is None:
         raise Unauthenticated("this address needs the admin token, as Authorization: Bearer TOKEN")
-    # Compared in constant time; Starlette reads headers as latin-1, so this gives back the bytes that came.
-    if not hmac.compare_digest(given.strip().encode("latin-1"), token.encode()):
+    # Compared in constant time; headers are read as latin-1, so this gives back the bytes that came.
+    if not hmac.compare_digest(given.encode("latin-1"), token.encode()):
         raise Forbidden("the token is not the admin token of this replica")
 
 

@@ -41,7 +41,6 @@ class BatchReport(NamedTuple):
 
     runner_key: str
     size: int
-    seconds: float
     failed: int
     """Members that failed, also alone."""
     busy_s: float

@@ -267,7 +267,7 @@ class Batcher:
             self.rate.observe(batch.runner.key, len(batch.members), took_s)
         busy_s = took_s / len(self.devices)
         try:
-            self.observer(BatchReport(batch.runner.key, len(batch.members), took_s, failed, busy_s, outcome))
+            self.observer(BatchReport(batch.runner.key, len(batch.members), failed, busy_s, outcome))
         except Exception:
             log.exception("a batch could not be counted")
 

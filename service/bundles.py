@@ -21,7 +21,8 @@ from models.inputs.face_nets import (
 )
 from models.manifest import FaceNetFiles, GraphSpec
 from service.candidates import Candidates, falls_to, misfit
-from service.runtime import Arrays, GraphError, GraphRunner, Providers
+from service.providers import Providers
+from service.runtime import Arrays, GraphError, GraphRunner
 from service.threads import ThreadPlan
 
 Runners = dict[frozenset[str], GraphRunner]
@@ -224,9 +225,10 @@ class BundleLoader:
         return loaded
 
     def runner(self, bundle: Bundle, graph: GraphSpec) -> GraphRunner:
-        """A warm runner, shared by bundles that feed an equal file in the same way."""
+        """A warm runner, shared by bundles that feed an equal file, and read what it puts out, in the same way."""
         digest = bundle.manifest.files[graph.file]
-        identity = digest, repr((sorted(graph.inputs.items()), graph.output))
+        names = sorted(graph.inputs.items()), graph.output, sorted(graph.uncertainty.items())
+        identity = digest, repr(names)
         runner = self.runners.get(identity)
         if runner is None:
             runner = GraphRunner(

@@ -15,7 +15,7 @@ from service.app import create_app
 from service.bundles import BundleLoader
 from service.lifecycle import Resources
 from service.logs import set_up_logging
-from service.runtime import Providers, ProvidersError
+from service.providers import Providers, ProvidersError
 from service.sandbox.sandbox import describe
 from service.server import Server
 from service.settings import Settings, SettingsError, read_settings, settings_table

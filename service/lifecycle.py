@@ -24,8 +24,8 @@ from service.errors import NotReady
 from service.offload import offload
 from service.pipeline import Pipeline
 from service.provider_options import RuntimeOptions
+from service.providers import Providers, ProvidersError
 from service.reload import Reloader
-from service.runtime import Providers, ProvidersError
 from service.sandbox.layers import LAYERS
 from service.sandbox.sandbox import Sandbox, SandboxError, in_process, start_sandbox
 from service.schemas import Versions

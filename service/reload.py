@@ -15,7 +15,7 @@ from models.bundle import BundleError
 from service.bundles import BundleShelf, LoadedBundle, ShelfReader
 from service.errors import BundleRefused, ReloadRunning, ServiceError
 from service.offload import ended, offload
-from service.runtime import ProvidersError
+from service.providers import ProvidersError
 
 Role = Literal["bundle", "canary", "shadow"]
 

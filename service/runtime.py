@@ -1,14 +1,10 @@
-"""Graphs in onnxruntime: which device runs them, and one runner a graph that takes arrays by modality.
-
-A device that was asked for is used or refused, never replaced without a word.
-"""
+"""Graphs in onnxruntime: one runner a graph, which takes arrays by modality and knows which batches are useful."""
 
 import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -16,8 +12,9 @@ from numpy.typing import NDArray
 
 from models.manifest import GraphSpec
 from service.cancellation import Cancellation, RunCancelled
-from service.provider_options import CPU, CUDA, TENSORRT, Options, RuntimeOptions, provider_options, shape_profile
-from service.warm_up import BatchTime, WarmUp
+from service.provider_options import CPU, TENSORRT, Options, shape_profile
+from service.providers import Providers, ProvidersError, open_session
+from service.warm_up import BatchTime, WarmUp, per_second
 
 BUCKETS: Final = (1, 2, 4, 8, 16, 32)
 """Batch sizes on a GPU; others are padded to the next one, since each new shape costs it a search of its own."""
@@ -28,99 +25,11 @@ GPU_RUNS: Final = 2
 """Runs of each size at warm-up: the first allocates, the others show the speed."""
 DTYPES: Final = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
-IDENTITY: Final = bytes.fromhex(
-    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a02"
-    "080142040a001011"
-)
-"""ONNX, opset 17: y = Identity(x), float32 (1,). Running it shows whether a device works."""
-
 Arrays = Mapping[str, NDArray[np.generic]]
-
-
-class ProvidersError(ValueError):
-    """A device that was asked for is not there, or does not work."""
 
 
 class GraphError(ValueError):
     """onnxruntime cannot load a graph, or its inputs are not what the manifest says."""
-
-
-@dataclass(frozen=True)
-class Providers:
-    """Execution providers in order of preference; the first one must really run the graphs."""
-
-    names: tuple[str, ...]
-    devices: tuple[int, ...] = (0,)
-    """Numbers of the devices that compute; on a CPU each of them is one more set of sessions."""
-    options: RuntimeOptions = field(default_factory=RuntimeOptions)
-
-    @classmethod
-    def choose(
-        cls,
-        asked: Sequence[str] = (),
-        *,
-        devices: Sequence[int] = (0,),
-        options: RuntimeOptions = RuntimeOptions(),  # noqa: B008, it is frozen
-    ) -> Self:
-        """`asked` as it is, or ProvidersError; where nothing is asked, CUDA if a device works, else the CPU."""
-        offered = onnxruntime.get_available_providers()
-        if missing := [name for name in asked if name not in offered]:
-            raise ProvidersError(f"{', '.join(missing)} not installed; there are {', '.join(offered)}")
-        if {CUDA, TENSORRT} & set(asked or offered):
-            onnxruntime.preload_dlls()  # finds the CUDA libraries that pip installed
-        if asked:
-            chosen = cls(tuple(asked), tuple(devices), options)
-            if reason := chosen.failure():
-                raise ProvidersError(f"{asked[0]} does not work here: {reason}; there are {', '.join(offered)}")
-            return chosen
-        cuda = cls((CUDA, CPU), tuple(devices), options)
-        return cuda if CUDA in offered and cuda.failure() is None else cls((CPU,), tuple(devices), options)
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the first provider computes on a GPU."""
-        return self.names[0] in (CUDA, TENSORRT)
-
-    def failure(self) -> str | None:
-        """Why the first provider cannot run a graph on every device; None if it can."""
-        try:
-            for device in self.devices:
-                open_session(IDENTITY, self, intra_op_threads=1, device=device).run(None, {"x": np.ones(1, np.float32)})
-        except Exception as error:  # onnxruntime's errors share no base of their own
-            return str(error)
-        return None
-
-    def with_options(
-        self, device: int = 0, *, graph_key: str = "probe", profile: Options | None = None
-    ) -> list[tuple[str, Options]]:
-        """Names and options as onnxruntime takes them."""
-        return [
-            (name, provider_options(name, device, self.options, graph_key=graph_key, profile=profile or {}))
-            for name in self.names
-        ]
-
-
-def open_session(
-    model: bytes | Path, providers: Providers, *, intra_op_threads: int, device: int = 0, graph_key: str = "probe"
-) -> Any:
-    """An onnxruntime session that really runs on the first provider; ProvidersError if it would run elsewhere."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = intra_op_threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    options.log_severity_level = 3  # what matters is raised
-    profile = batch_profile(model) if TENSORRT in providers.names and graph_key != "probe" else {}
-    session = onnxruntime.InferenceSession(
-        model if isinstance(model, bytes) else str(model),
-        options,
-        providers=providers.with_options(device, graph_key=graph_key, profile=profile),
-        enable_fallback=0,
-    )
-    if (got := session.get_providers()[0]) != providers.names[0]:
-        raise ProvidersError(f"onnxruntime fell back to {got}: {providers.names[0]} or its libraries do not work here")
-    return session
 
 
 def batch_profile(model: bytes | Path) -> Options:
@@ -147,7 +56,12 @@ class GraphRunner:
         self.device = providers.devices[0] if device is None else device
         try:
             self.session = open_session(
-                model, providers, intra_op_threads=intra_op_threads, device=self.device, graph_key=self.key
+                model,
+                providers,
+                intra_op_threads=intra_op_threads,
+                device=self.device,
+                graph_key=self.key,
+                profile=batch_profile(model) if TENSORRT in providers.names else None,
             )
         except ProvidersError:
             raise
@@ -285,7 +199,7 @@ class GraphRunner:
             taken = [self.timed(batch) for _ in range(GPU_RUNS if self.on_gpu else CPU_RUNS)]
             slowest_s = max(slowest_s, *taken)
             times.append(BatchTime(size, min(taken)))
-            if not self.on_gpu and len(times) > 1 and gain(*times[-2:]) < WORTH_A_TRY:
+            if not self.on_gpu and len(times) > 1 and per_second(times[-1]) / per_second(times[-2]) < WORTH_A_TRY:
                 break
         if not self.on_gpu:
             self.release_memory(example)
@@ -307,11 +221,6 @@ class GraphRunner:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
         if trim is not None:
             trim(0)
-
-
-def gain(smaller: BatchTime, larger: BatchTime) -> float:
-    """How much faster an item is in the larger batch."""
-    return (larger.items / larger.seconds) / (smaller.items / smaller.seconds)
 
 
 def pad(array: NDArray[np.generic], size: int) -> NDArray[np.generic]:

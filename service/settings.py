@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from service.candidates import Candidates
+from service.provider_options import CudnnSearch
 
 PREFIX: Final = "PKDOT_"
 KUBERNETES_PREFIXES: Final = ("PKDOT_SERVICE_", "PKDOT_PORT_")
@@ -47,7 +48,7 @@ class Settings(BaseModel):
     gpu_memory_bytes: Positive | None = Field(
         default=None, description="Most memory that onnxruntime takes on each GPU; empty: all there is."
     )
-    cudnn_search: Literal["HEURISTIC", "EXHAUSTIVE", "DEFAULT"] = Field(
+    cudnn_search: CudnnSearch = Field(
         default="HEURISTIC", description="How cuDNN chooses its convolutions; EXHAUSTIVE tries each at warm-up."
     )
     cache_dir: Path | None = Field(

@@ -1,7 +1,7 @@
 """The fair queue: requests take turns, one item each, and those for one graph share a batch."""
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -51,9 +51,6 @@ class Turns(Generic[S]):
         """Items, and requests, by the keys of their graphs."""
         self.danger_begins = False
 
-    def __iter__(self) -> Iterator[S]:
-        return iter(self.line)
-
     def __bool__(self) -> bool:
         return bool(self.line)
 
@@ -79,12 +76,10 @@ class Turns(Generic[S]):
     def next_batch(self, size_of: Callable[[Runner], int], in_danger: Sequence[S] = ()) -> list[Member[S]]:
         """Items for the graph whose turn it is, as many as `size_of` says or fewer, taken one by one.
 
-        `in_danger` may name requests that have left the line, or have nothing waiting.
+        Somebody must be in the line; `in_danger` may name requests that have left it, or have nothing waiting.
         """
         hurried = [request for request in in_danger if request in self.line]
         self.danger_begins = bool(hurried) and not self.danger_begins
-        if not self.line:
-            return []
         first = hurried[0] if self.danger_begins else self.first()
         runner, size = first.runner, size_of(first.runner)
         sharing = deque(

@@ -197,10 +197,16 @@ class Session:
             tracker = FaceTracker(nets, size_px=spec.face.size_px, follow=question.follow, max_faces=pipeline.max_faces)
             viewer = Viewer(decoder, tracker)
         assembly = Assembly(
-            self.asked.hello, spec, self.mailbox, viewer, hop_s=self.asked.hop_s, follow=question.follow
+            self.asked.hello,
+            spec,
+            self.mailbox,
+            viewer,
+            self.channel.put,
+            hop_s=self.asked.hop_s,
+            follow=question.follow,
         )
         try:
-            assembly.run(self.channel.put)
+            assembly.run()
         finally:
             decoder.close()
         self.silent_track = assembly.assembler.silent_track

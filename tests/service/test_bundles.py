@@ -13,7 +13,8 @@ from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
 from service.bundles import ShelfReader, UnknownBundle
 from service.candidates import Candidates
-from service.runtime import CPU, Providers
+from service.provider_options import CPU
+from service.providers import Providers
 from service.threads import ThreadPlan
 
 ON_CPU = Providers((CPU,))

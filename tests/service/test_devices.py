@@ -14,7 +14,8 @@ from models.bundle import BundleError
 from service.bundles import BundleLoader
 from service.cancellation import Cancellation
 from service.provider_options import CPU
-from service.runtime import Arrays, GraphRunner, Providers
+from service.providers import Providers
+from service.runtime import Arrays, GraphRunner
 from service.settings import Settings
 from service.threads import ThreadPlan
 

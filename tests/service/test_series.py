@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
 from models.manifest import Moments
 from service.bundles import BundleShelf, ShelfReader
-from service.runtime import CPU, GraphRunner, Providers
+from service.provider_options import CPU
+from service.providers import Providers
+from service.runtime import GraphRunner
 from service.series import BundleSeries, distances
 from service.telemetry import Telemetry
 from service.threads import ThreadPlan
@@ -24,6 +27,7 @@ USUAL = {"mean": 100.0, "std": 20.0, "windows": 50}
 SHADES = (90, 100, 190)
 """Windows of one grey: 0.5, 0 and 4.5 standard deviations from what is usual."""
 
+PLAN = ThreadPlan(cores=1, intra_op=1, decoders=1)
 MakeBundle = Callable[..., Path]
 
 
@@ -45,7 +49,7 @@ def with_uncertainty(path: Path, output: str = "uncertainty_eda", **more: Any) -
 
 
 def load(path: Path) -> BundleShelf:
-    return ShelfReader(path, providers=Providers((CPU,)), plan=ThreadPlan(cores=1, intra_op=1, decoders=1)).read()
+    return ShelfReader(path, providers=Providers((CPU,)), plan=PLAN).read()
 
 
 def measured(shelf: BundleShelf, use: Callable[[GraphRunner], object]) -> dict[str, float]:
@@ -77,6 +81,26 @@ def test_each_window_counts_by_its_distance_from_the_usual(make_pain_bundle: Mak
     assert (values["count"], values["sum"]) == (3, pytest.approx(0.5 + 0 + 4.5))
     assert (values["0.25"], values["0.5"], values["4.0"], values["6.0"]) == (1, 2, 2, 3)
     np.testing.assert_array_equal(outputs[0], plain.run(windows(plain)))
+
+
+def test_a_manifest_that_now_tells_of_uncertainty_is_measured_although_its_graph_was_loaded_without(
+    make_pain_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    told = with_uncertainty(make_pain_bundle(tmp_path / "told"), uncertainty_reference={"eda": USUAL})
+    folder = tmp_path / "bundles"
+    shutil.copytree(told, folder)
+    values = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    for key in ("uncertainty", "uncertainty_reference"):
+        del values["graphs"][0][key]
+    (folder / MANIFEST).write_text(json.dumps(values), encoding="utf-8")
+    reader = ShelfReader(folder, providers=Providers((CPU,)), plan=PLAN)
+    before = reader.read()  # held, so that a runner could be shared
+    shutil.copy(told / MANIFEST, folder)
+
+    values = measured(reader.read(), lambda runner: runner.run(windows(runner)))
+
+    assert before.bundles[0].bundle.manifest.graphs[0].uncertainty == {}
+    assert values["count"] == 3
 
 
 def test_windows_that_only_fill_a_batch_do_not_count(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a client may do wrong, and what it is told."""
 
+import contextlib
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -145,8 +146,9 @@ def test_a_hundred_damaged_pictures_in_a_row_are_a_problem(
     live = make_server(sandbox="off")
     with talk(live.port, "pain", {**VIDEO, "hop_s": 2.0}) as client:
         client.hear()
-        for n in range(199):
-            client.picture(n / 5, face_jpegs[0][:200])
+        with contextlib.suppress(ConnectionClosed):  # the hundredth may be refused while later ones are being sent
+            for n in range(199):
+                client.picture(n / 5, face_jpegs[0][:200])
         heard, code = client.hear_all()
 
     assert (heard[-1]["problem"]["code"], code) == ("unreadable_media", 4422)

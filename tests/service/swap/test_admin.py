@@ -26,12 +26,13 @@ def folder(tmp_path: Path, write: Callable[..., str]) -> Path:
         ({}, 401, "unauthenticated"),
         ({"Authorization": "Bearer"}, 401, "unauthenticated"),
         ({"Authorization": "Basic b3Blbi1zZXNhbWU="}, 401, "unauthenticated"),
+        ([("Authorization", "Bearer open-sesame"), ("Authorization", "Bearer x")], 401, "unauthenticated"),
         ({"Authorization": "Bearer open-sesam"}, 403, "forbidden"),
         ({"Authorization": "Bearer öpen".encode("latin-1")}, 403, "forbidden"),
     ],
 )
 def test_without_the_token_nothing_is_reloaded(
-    folder: Path, open_client: Open, headers: dict[str, Any], status: int, code: str
+    folder: Path, open_client: Open, headers: Any, status: int, code: str
 ) -> None:
     with open_client(Settings(bundles=folder, admin_token="open-sesame")) as client:  # type: ignore[arg-type]
         reply = client.post(RELOAD, headers=headers)

@@ -18,7 +18,8 @@ from benchmarks.harness.bundles import empty_bundle, largest
 from benchmarks.harness.servers import ask, form, free_port, load_command, post
 from benchmarks.soak import theil_sen
 from models import bundle as bundle_format
-from service.runtime import GraphRunner, Providers
+from service.providers import Providers
+from service.runtime import GraphRunner
 
 
 @pytest.fixture

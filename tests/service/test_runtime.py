@@ -14,7 +14,8 @@ from models import bundle as bundle_format
 from models.bundle import Bundle
 from service.cancellation import Cancellation, RunCancelled
 from service.provider_options import CPU, CUDA, TENSORRT, RuntimeOptions
-from service.runtime import BUCKETS, IDENTITY, GraphError, GraphRunner, Providers, ProvidersError
+from service.providers import IDENTITY, Providers, ProvidersError
+from service.runtime import BUCKETS, GraphError, GraphRunner
 from service.warm_up import BatchTime, WarmUp
 
 ON_CPU = Providers((CPU,))

@@ -6,6 +6,7 @@ such as the minute of the session or the film's name, becomes no modality. Sever
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,11 @@ LOOK_BACK_S = (2, 5, 10)
 """Over how long CEAP's features are averaged, up to now."""
 G_PER_UNIT = 1 / 64
 """Of the accelerometer in Stress-Predict."""
+PULSE_HZ = (0.7, 3.0)
+BANDS_HZ = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Edges of the bands in which the power of motion is told."""
+PARTS = 4
+"""Of a minute, for how the pulse's rate varies within it."""
 
 
 def ravdess(data: Arrays) -> dict[str, Any]:
@@ -87,6 +93,60 @@ def stress_predict(data: Arrays) -> dict[str, Any]:
     }
 
 
+def stress_minutes(data: Arrays) -> dict[str, Any]:
+    """The same minutes in a few numbers for each signal, as the field does where people are few."""
+    signals = stress_predict(data)
+    motion = signals["acc"] - signals["acc"].mean(axis=2, keepdims=True)  # without gravity
+    return {
+        **{name: signals[name] for name in ("task", "classes", "licence", "label", "group", "split")},
+        "eda": in_numbers(signals["eda"][:, 0]),
+        "bvp": np.concatenate([in_numbers(signals["bvp"][:, 0]), pulse(signals["bvp"][:, 0], 64)], axis=1),
+        "acc": np.concatenate(
+            [in_numbers(np.linalg.norm(motion, axis=1)), *(band_powers(motion[:, axis], 32) for axis in range(3))],
+            axis=1,
+        ),
+    }
+
+
+def in_numbers(signal: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, L) to (N, 6): mean, standard deviation, least, most, slope, and mean change from sample to sample."""
+    x = signal.astype(np.float64)
+    time = np.linspace(-1, 1, x.shape[1])
+    slope = x @ time / (time @ time)
+    change = np.abs(np.diff(x, axis=1)).mean(axis=1)
+    columns = [x.mean(axis=1), x.std(axis=1), x.min(axis=1), x.max(axis=1), slope, change]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def pulse(bvp: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+    """(N, L) to (N, 3): the pulse's rate in Hz, its share of the power, and how its rate differs among parts."""
+    rate, share = strongest(bvp, rate_hz)
+    parts = [strongest(part, rate_hz)[0] for part in np.split(bvp, PARTS, axis=1)]
+    return np.stack([rate, share, np.std(parts, axis=0)], axis=1).astype(np.float32)
+
+
+def strongest(bvp: NDArray[np.float32], rate_hz: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, L) to the strongest frequency where a pulse can be, (N,) in Hz, and its share of the power there, (N,)."""
+    frequency, power = spectrum(bvp, rate_hz)
+    within = (frequency >= PULSE_HZ[0]) & (frequency <= PULSE_HZ[1])
+    frequency, power = frequency[within], power[:, within]
+    return frequency[power.argmax(axis=1)], power.max(axis=1) / np.maximum(power.sum(axis=1), 1e-12)
+
+
+def band_powers(signal: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+    """(N, L) to (N, 5): the logarithm of the power in each band."""
+    frequency, power = spectrum(signal, rate_hz)
+    sums = [power[:, (frequency >= low) & (frequency < high)].sum(axis=1) for low, high in itertools.pairwise(BANDS_HZ)]
+    return np.log(np.stack(sums, axis=1) + 1e-9).astype(np.float32)
+
+
+def spectrum(signal: NDArray[np.float32], rate_hz: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, L) to frequencies (F,) in Hz and powers (N, F), Hann window, without the mean."""
+    x = signal.astype(np.float64)
+    x = (x - x.mean(axis=1, keepdims=True)) * np.hanning(x.shape[1])
+    return np.fft.rfftfreq(x.shape[1], 1 / rate_hz), np.abs(np.fft.rfft(x, axis=1)) ** 2 / x.shape[1]
+
+
 def ceap(data: Arrays) -> dict[str, Any]:
     """Valence and arousal each second of a film: its luminance is privileged, head and gaze are there in the field."""
     every = np.arange(STEP_HZ - 1, data["va"].shape[1], STEP_HZ)
@@ -138,8 +198,10 @@ SETS: dict[str, Callable[[Arrays], dict[str, Any]]] = {
     "mosi": mosi,
     "swell": swell,
     "stress_predict": stress_predict,
+    "stress_minutes": stress_minutes,
     "ceap": ceap,
 }
+SOURCES = {name: name for name in SETS} | {"stress_minutes": "stress_predict"}
 
 
 def convert(name: str, data: Arrays) -> FeatureCorpus:
@@ -154,7 +216,7 @@ def main() -> int:
     parser.add_argument("out", metavar="OUT", type=Path, help="where the feature corpora are written")
     arguments = parser.parse_args()
     for name in SETS:
-        source = arguments.data / name / f"{name}.npz"
+        source = arguments.data / SOURCES[name] / f"{SOURCES[name]}.npz"
         if not source.is_file():
             print(f"{name}: {source} is not there, left out")
             continue

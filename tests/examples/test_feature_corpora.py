@@ -34,15 +34,16 @@ def example() -> ModuleType:
         ("mosi", 2199, 93, {"text": (100,), "audio": (73,), "video": (100,)}),
         ("swell", 1945, 18, {"physio": (3,), "face": (41,), "computer": (18,), "posture": (94,)}),
         ("stress_predict", 1322, 26, {"eda": (1, 240), "bvp": (1, 3840), "temp": (1, 240), "acc": (3, 1920)}),
+        ("stress_minutes", 1322, 26, {"eda": (6,), "bvp": (9,), "acc": (21,)}),
         ("ceap", 192 * 59, 24, {"head": (24,), "gaze": (40,), "stimulus": (8,)}),
     ],
 )
 def test_a_data_set_becomes_a_corpus(
     example: ModuleType, name: str, rows: int, people: int, shapes: dict[str, tuple[int, ...]]
 ) -> None:
-    source = DATA / name / f"{name}.npz"
+    source = DATA / example.SOURCES[name] / f"{example.SOURCES[name]}.npz"
     if not source.is_file():
-        pytest.skip(f"needs {name} of ../shared/data")
+        pytest.skip(f"needs {example.SOURCES[name]} of ../shared/data")
 
     corpus = example.convert(name, read_npz(source))
 
@@ -76,6 +77,36 @@ def test_what_comes_later_changes_no_earlier_row(example: ModuleType) -> None:
     np.testing.assert_array_equal(first[:, :40], second[:, :40])
 
 
+def test_a_minute_of_pulse_is_told_by_its_rate(example: ModuleType) -> None:
+    time_s = np.arange(3840) / 64
+    steady = np.sin(2 * np.pi * 1.2 * time_s)
+    faster = np.where(time_s < 30, steady, np.sin(2 * np.pi * 2.0 * time_s))
+    noise = np.random.default_rng(0).normal(size=3840)
+
+    rate_hz, share, variation_hz = example.pulse(np.stack([steady, faster, noise]).astype(np.float32), 64).T
+
+    np.testing.assert_allclose(rate_hz[0], 1.2, atol=0.02)
+    assert share[0] > 0.6 > 0.1 > share[2]
+    np.testing.assert_allclose(variation_hz[:2], [0, 0.4], atol=0.04)
+
+
+def test_the_power_of_motion_lies_in_the_band_of_its_frequency(example: ModuleType) -> None:
+    time_s = np.arange(1920) / 32
+    shaking = 5 + np.stack([np.sin(2 * np.pi * hz * time_s) for hz in (0.3, 0.7, 1.5, 3.0, 6.0)])
+
+    powers = example.band_powers(shaking.astype(np.float32), 32)
+
+    np.testing.assert_array_equal(powers.argmax(axis=1), range(5))
+
+
+def test_a_ramp_in_numbers(example: ModuleType) -> None:
+    ramp = np.linspace(1, 3, 240, dtype=np.float32)[None]
+
+    (numbers,) = example.in_numbers(ramp)
+
+    np.testing.assert_allclose(numbers, [2, ramp.std(), 1, 3, 1, 2 / 239], rtol=1e-4)
+
+
 def test_sets_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, tmp_path / "none", tmp_path / "out"],
@@ -85,6 +116,6 @@ def test_sets_that_are_not_there_are_left_out(tmp_path: Path) -> None:
         cwd=ROOT,
     )
 
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 6
     assert all(line.endswith("is not there, left out") for line in done.stdout.splitlines())
     assert not (tmp_path / "out").exists()

@@ -144,7 +144,8 @@ def spectrum(signal: NDArray[np.float32], rate_hz: int) -> tuple[NDArray[np.floa
     """(N, L) to frequencies (F,) in Hz and powers (N, F), Hann window, without the mean."""
     x = signal.astype(np.float64)
     x = (x - x.mean(axis=1, keepdims=True)) * np.hanning(x.shape[1])
-    return np.fft.rfftfreq(x.shape[1], 1 / rate_hz), np.abs(np.fft.rfft(x, axis=1)) ** 2 / x.shape[1]
+    frequency = np.fft.rfftfreq(x.shape[1], 1 / rate_hz).astype(np.float64)
+    return frequency, np.square(np.abs(np.fft.rfft(x, axis=1))) / x.shape[1]
 
 
 def ceap(data: Arrays) -> dict[str, Any]:

@@ -220,4 +220,7 @@ def _compare(arguments: argparse.Namespace) -> object:
     report = compare_all(
         configs, arguments.out, range(arguments.seeds), methods, folds=arguments.folds, jobs=arguments.jobs
     )
+    if report.failures:
+        print(json.dumps(report.data, indent=1, sort_keys=True) if arguments.json else report.text)
+        raise TrainingError("\npkdot: ".join(report.failures))
     return report.data if arguments.json else report.text

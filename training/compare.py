@@ -1,7 +1,8 @@
 """All rows of the table over seeds and folds, in one run that goes on where it was stopped.
 
 All rows of a seed and fold, a cell, share data, split, encoders and their weights, initial fusion, steps and selection
-rule. A cell is a folder; a row that is done has its predictions there, and is not run again.
+rule. A cell is a folder; a row that is done has its predictions there, or the reason why it did not converge, and is
+not run again.
 """
 
 from collections.abc import Sequence
@@ -16,19 +17,33 @@ import torch
 from tqdm import tqdm
 
 from models.nets.student import Student
+from models.nets.teacher import Teacher
 from training.config import RunConfig
 from training.corpora.splits import fold_count
+from training.failures import Failure, write_reason
+from training.losses.transport import NotConverged
 from training.predictions import Predictions, load_predictions
 from training.run_folder import RunFolder
 from training.stages.diagnostics import matrices
 from training.stages.evaluate import predict_people
 from training.stages.kept import label, load_row, shared_stages, student_stages
+from training.stages.material import Encoders
 from training.stages.methods import ROWS
 from training.stages.prepare import open_setting, read_windows
+from training.stages.setting import Setting
+from training.stages.student import StudentError
 
 TEACHER = "teacher"
 Results = dict[str, list[Predictions]]
 """Row to what it said of everybody, one for each seed."""
+
+
+class Compared(NamedTuple):
+    """Every row, in one of two places."""
+
+    results: Results
+    failures: dict[str, Failure]
+    """Rows that did not converge everywhere."""
 
 
 class Row(NamedTuple):
@@ -69,7 +84,7 @@ def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None) -> list
 
 def compare(
     config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[str], *, folds: int | None, jobs: int
-) -> Results:
+) -> Compared:
     """Run what is not done yet, `jobs` cells at once, and gather the predictions."""
     rows, cells = rows_of(config, methods), cells_of(config, seeds, folds)
     todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
@@ -89,16 +104,28 @@ def cell_folder(path: Path, cell: RunConfig) -> Path:
     return path / f"seed-{cell.seed}" / f"fold-{cell.fold}"
 
 
-def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> Results:
-    """Each row's predictions, the folds of a seed joined."""
+def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> Compared:
+    """Each row's predictions, the folds of a seed joined, or in which cells it has none."""
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
-    return {
+    failures = {row.name: failure for row in rows if (failure := _failure(path, cells, row))}
+    results = {
         row.name: [
             joined_folds([load_predictions(_file(cell_folder(path, cell), row)) for cell in cells if cell.seed == seed])
             for seed in seeds
         ]
         for row in rows
+        if row.name not in failures
     }
+    return Compared(results, failures)
+
+
+def _failure(path: Path, cells: Sequence[RunConfig], row: Row) -> Failure | None:
+    failed = [cell for cell in cells if _reason(cell_folder(path, cell), row).exists()]
+    if not failed:
+        return None
+    first = failed[0]
+    reason = _reason(cell_folder(path, first), row).read_text(encoding="utf-8")
+    return Failure(len(failed), len(cells), f"seed {first.seed}, fold {first.fold}", reason)
 
 
 def joined_folds(parts: Sequence[Predictions]) -> Predictions:
@@ -118,22 +145,29 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
         folder.add_metrics("protocol", {"split": setting.split.sentence, "notes": setting.corpus.notes})
         encoders, teacher = shared_stages(setting, folder)
         for row in rows:
-            if _file(folder.path, row).exists():
+            if _row_is_done(folder.path, row):
                 continue
-            needed = cell.modalities
-            if row.method == TEACHER:
-                said = predict_people(setting, teacher, needed, setting.test)
+            try:
+                said = _test_row(setting, folder, encoders, teacher, row)
+            except (StudentError, NotConverged) as error:  # the other rows do not need this one
+                write_reason(_reason(folder.path, row), str(error))
             else:
-                method = ROWS[row.method]
-                student_stages(setting, folder, encoders, teacher, row.available, method, row.file)
-                student = load_row(setting, folder, row.available, row.file, method)
-                if method.graph != "oracle":
-                    needed = row.available
-                said = predict_people(setting, student, needed, setting.test)
-                if "OT" in method.terms and isinstance(student, Student):
-                    shown = matrices(setting, student, teacher, method.change(cell.student))
-                    np.savez(folder.path / f"matrices-{row.file}.npz", *[values.cpu().numpy() for values in shown])
-            said.save(_file(folder.path, row))
+                said.save(_file(folder.path, row))
+
+
+def _test_row(setting: Setting, folder: RunFolder, encoders: Encoders, teacher: Teacher, row: Row) -> Predictions:
+    """Train a row, where its checkpoint is not there yet, and ask it about the test people."""
+    everything = setting.config.modalities
+    if row.method == TEACHER:
+        return predict_people(setting, teacher, everything, setting.test)
+    method = ROWS[row.method]
+    student_stages(setting, folder, encoders, teacher, row.available, method, row.file)
+    student = load_row(setting, folder, row.available, row.file, method)
+    if "OT" in method.terms and isinstance(student, Student):
+        shown = matrices(setting, student, teacher, method.change(setting.config.student))
+        np.savez(folder.path / f"matrices-{row.file}.npz", *[values.cpu().numpy() for values in shown])
+    needed = everything if method.graph == "oracle" else row.available
+    return predict_people(setting, student, needed, setting.test)
 
 
 def protocol_sentences(path: Path, cells: Sequence[RunConfig]) -> list[str]:
@@ -146,8 +180,16 @@ def _file(folder: Path, row: Row) -> Path:
     return folder / "predictions" / f"{row.file}.npz"
 
 
+def _reason(folder: Path, row: Row) -> Path:
+    return folder / "not-converged" / f"{row.file}.txt"
+
+
+def _row_is_done(folder: Path, row: Row) -> bool:
+    return _file(folder, row).exists() or _reason(folder, row).exists()
+
+
 def _is_done(folder: Path, rows: Sequence[Row]) -> bool:
-    return all(_file(folder, row).exists() for row in rows)
+    return all(_row_is_done(folder, row) for row in rows)
 
 
 def _one_thread() -> None:

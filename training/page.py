@@ -4,7 +4,7 @@ from base64 import b64encode
 from html import escape
 from pathlib import Path
 
-from training.table import Table, fixed_sentences, render
+from training.table import Table, notes, render
 
 STYLE = (
     "body{font:15px/1.4 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
@@ -29,7 +29,7 @@ def _html_table(table: Table, head: list[str], body: list[list[str]]) -> str:
             f"<h1>{escape(table.name)}</h1>",
             f"<p><strong>{escape(said)}</strong></p>",
             f"<table>{_row('th', head)}{''.join(_row('td', cells) for cells in body)}</table>",
-            f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in fixed_sentences(table))}</ul>",
+            f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in notes(table))}</ul>",
             "",
         ]
     )

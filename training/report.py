@@ -19,6 +19,8 @@ class Report(NamedTuple):
 
     text: str
     data: dict[str, Any]
+    failures: list[str]
+    """A sentence for each row that did not converge everywhere."""
 
 
 def compare_all(
@@ -37,8 +39,9 @@ def compare_all(
     tables = [
         make_table(
             config.name,
-            everything[config.name],
+            everything[config.name].results,
             protocol_sentences(out / config.name, cells_of(config, seeds, folds)),
+            everything[config.name].failures,
         )
         for config in configs
     ]
@@ -48,9 +51,15 @@ def compare_all(
         write_csv(table, path / "table.csv")
         (path / "table.md").write_text(markdown(table), encoding="utf-8")
         (path / "table.tex").write_text(latex(table), encoding="utf-8")
-        _draw(config, table, everything[config.name], path, cells_of(config, seeds, folds)[0], methods)
+        _draw(config, table, everything[config.name].results, path, cells_of(config, seeds, folds)[0], methods)
         write_page(table, path / "plots", path / "report.html")
-    return Report("\n".join(markdown(table) for table in tables), {table.name: asdict(table) for table in tables})
+    return Report(
+        text="\n".join(markdown(table) for table in tables),
+        data={table.name: asdict(table) for table in tables},
+        failures=[
+            f"{table.name}: {failure.sentence(row)}" for table in tables for row, failure in table.failures.items()
+        ],
+    )
 
 
 def _draw(

@@ -7,6 +7,7 @@ import csv
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.spec import Task
 from training.concordance import person_moments, pooled_ccc
+from training.failures import Failure
 from training.metrics import score_by_person
 from training.predictions import Predictions
 from training.statistics import (
@@ -71,6 +73,8 @@ class Table:
     """How they came about: protocol, standardisation, share of labels."""
     rows: dict[str, RowResult]
     fixed: tuple[FixedComparison, ...]
+    failures: Mapping[str, Failure]
+    """Rows that have no score."""
 
 
 def headline_scores(task: Task, scores: Collection[str]) -> list[str]:
@@ -82,7 +86,9 @@ def headline_scores(task: Task, scores: Collection[str]) -> list[str]:
     return [name for name in scores if name.startswith("ccc_")]
 
 
-def make_table(name: str, results: Results, sentences: Sequence[str]) -> Table:
+def make_table(
+    name: str, results: Results, sentences: Sequence[str], failures: Mapping[str, Failure] = MappingProxyType({})
+) -> Table:
     """All rows, each with its difference to lower bound B of the same student, and the fixed comparisons."""
     first = next(iter(results.values()))
     runs = {row: _Runs.of(said) for row, said in results.items()}
@@ -104,6 +110,7 @@ def make_table(name: str, results: Results, sentences: Sequence[str]) -> Table:
         fixed=tuple(
             FixedComparison(a, b, comparison, None) for (a, b), comparison in zip(found, comparisons, strict=True)
         ),
+        failures=dict(failures),
     )
 
 
@@ -186,15 +193,16 @@ def write_csv(table: Table, file: Path) -> None:
             if row.less_reference is not None:
                 low, high = row.less_reference.interval or ("", "")
                 writer.writerow([name, "less_lower_bound_B", row.less_reference.difference, "", low, high, protocol])
+        writer.writerows([name, one.place, "", "", "", "", protocol] for name, one in table.failures.items())
 
 
 def markdown(table: Table) -> str:
-    """The table with its sentences above, and the fixed comparisons below."""
+    """The table with its sentences above, and its notes below."""
     return render(table, _markdown_table)
 
 
 def latex(table: Table) -> str:
-    """The same as a LaTeX tabular (needs the package booktabs); the fixed comparisons are comments."""
+    """The same as a LaTeX tabular (needs the package booktabs); what stands below the table are comments."""
     return render(table, _latex_table)
 
 
@@ -211,13 +219,14 @@ def render(table: Table, draw: Callable[[Table, list[str], list[list[str]]], str
         ]
         for name, row in table.rows.items()
     ]
+    body += [[name, *("–" for _ in columns), failure.place, "–"] for name, failure in table.failures.items()]
     return draw(table, head, body)
 
 
 def _markdown_table(table: Table, head: list[str], body: list[list[str]]) -> str:
     lines = [f"**{table.name}**: {table.seeds} seeds, {table.people} people. {' '.join(table.sentences)}", ""]
     lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *(f"| {' | '.join(row)} |" for row in body)]
-    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in fixed_sentences(table)), ""])
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in notes(table)), ""])
 
 
 def _latex_table(table: Table, head: list[str], body: list[list[str]]) -> str:
@@ -226,10 +235,15 @@ def _latex_table(table: Table, head: list[str], body: list[list[str]]) -> str:
         return text + r" \\"
 
     said = " ".join((f"{table.name}: {table.seeds} seeds, {table.people} people.", *table.sentences))
-    lines = [f"% {sentence}" for sentence in fixed_sentences(table)]
+    lines = [f"% {sentence}" for sentence in notes(table)]
     note = rf"\multicolumn{{{len(head)}}}{{p{{\linewidth}}}}{{\footnotesize {escaped([said])[:-3]}}} \\"
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", escaped(head), r"\midrule"]
     return "\n".join([*lines, *map(escaped, body), r"\bottomrule", note, r"\end{tabular}", ""])
+
+
+def notes(table: Table) -> list[str]:
+    """What stands below the table: the fixed comparisons, and why rows have no score."""
+    return [*fixed_sentences(table), *(failure.sentence(row) for row, failure in table.failures.items())]
 
 
 def fixed_sentences(table: Table) -> list[str]:

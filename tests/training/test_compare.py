@@ -7,20 +7,30 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import yaml
+from torch import Tensor
 
+from pkdot import main
 from training.compare import compare, rows_of
 from training.config import RunConfig
+from training.failures import Failure
+from training.loop import TrainingError
+from training.losses.transport import NotConverged
 from training.page import write_page
 from training.predictions import Predictions
 from training.report import compare_all
 from training.run_folder import RunFolder
 from training.stages.methods import BASIC, METHODS, VARIATIONS
 from training.stages.setting import Setting
+from training.stages.student import Trained, train_student
 from training.statistics import compare_scores
 from training.table import adjusted, latex, make_table, markdown
 
@@ -90,6 +100,107 @@ def test_a_comparison_that_was_stopped_goes_on_with_the_row_it_had_not_done(
     assert trained == ["tnet-face", "hallucination-only-face", "PKDOT-face"]
 
 
+def unsolved(z: Tensor, _: Tensor, *, blur: float) -> NoReturn:
+    raise NotConverged(f"nothing couples {len(z)} samples at {blur}")
+
+
+def unsolved_while_training(z: Tensor, teacher: Tensor, *, blur: float) -> Tensor:
+    return z.square().sum() if z.is_leaf else unsolved(z, teacher, blur=blur)  # a leaf where weights are chosen
+
+
+def diverged(z: Tensor, _: Tensor, *, blur: float) -> Tensor:
+    return z.sum() * float("nan") * blur
+
+
+@pytest.fixture
+def failing(
+    toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[..., Tensor]], RunConfig]:
+    """`failing(loss)`: a quick configuration in which `loss` stands for Gromov-Wasserstein where the seed is 1."""
+
+    def make(loss: Callable[..., Tensor]) -> RunConfig:
+        def train(setting: Setting, *others: Any) -> Trained:
+            with monkeypatch.context() as patch:
+                if setting.config.seed == 1:
+                    patch.setattr("training.stages.terms.gromov_loss", loss)
+                return train_student(setting, *others)
+
+        monkeypatch.setattr("training.stages.kept.train_student", train)
+        quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
+        return toys("pain", **quick, student={"epochs": 1, "batch": 8, "k": 4})
+
+    return make
+
+
+def test_a_row_that_does_not_converge_in_one_cell_costs_that_row_and_is_not_tried_again(
+    failing: Callable[[Callable[..., Tensor]], RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    config = failing(unsolved_while_training)
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "runs" / config.name
+    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    rows = ["student without privileged", "Gromov-Wasserstein", "KD"]
+    command = f"pkdot compare {recipe} --out {out.parent} --seeds 2 --folds 1 --methods"
+    monkeypatch.setattr("sys.argv", [*command.split(), *rows])
+    monkeypatch.setattr("training.loop.time", SimpleNamespace(monotonic=partial(next, count(0, 100))))  # always saves
+
+    with pytest.raises(SystemExit) as first:
+        main()
+    monkeypatch.setattr("training.compare.open_setting", None)  # what would be called to run anything again
+    said = capsys.readouterr()
+    with pytest.raises(SystemExit) as second:
+        main()
+
+    assert (first.value.code, second.value.code) == (1, 1)
+    place = "not converged in 1 of 2 cells"
+    sentence = (
+        f"Gromov-Wasserstein (face) has no score: {place}, first in seed 1, fold 0: nothing couples 8 samples at 0.1"
+    )
+    again = capsys.readouterr()
+    assert again.out == said.out
+    assert [text.endswith(f"\npkdot: {config.name}: {sentence}\n") for text in (said.err, again.err)] == [True, True]
+    table = (out / "table.md").read_text()
+    assert f"| Gromov-Wasserstein (face) | – | – | – | {place} | – |" in table
+    assert [(out / name).read_text().count(sentence) for name in ("table.md", "table.tex", "report.html")] == [1, 1, 1]
+    lines = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+    assert [line["score"] for line in lines if line["row"] == "Gromov-Wasserstein (face)"] == [place]
+    assert [line["row"] for line in lines if line["score"] == "less_lower_bound_B"] == ["KD (face)"]
+    assert list(out.rglob("*.state")) == []  # the next row would go on from it
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (unsolved, "nothing couples 8 samples at 0.1"),
+        (diverged, "student: face: the loss became nan; lower the learning rate or look at the data"),
+    ],
+)
+def test_why_a_row_did_not_converge_is_kept(
+    failing: Callable[[Callable[..., Tensor]], RunConfig],
+    tmp_path: Path,
+    loss: Callable[..., Tensor],
+    reason: str,
+) -> None:
+    results, failures = compare(failing(loss), tmp_path, [1], ["Gromov-Wasserstein"], folds=1, jobs=1)
+
+    assert list(results) == ["teacher (face+eda)"]
+    assert failures == {"Gromov-Wasserstein (face)": Failure(cells=1, of=1, where="seed 1, fold 0", reason=reason)}
+
+
+def test_a_teacher_that_does_not_converge_ends_the_comparison(
+    failing: Callable[[Callable[..., Tensor]], RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise TrainingError("teacher: the loss became nan")
+
+    monkeypatch.setattr("training.stages.kept.train_teacher", fail)
+
+    with pytest.raises(TrainingError, match="teacher"):
+        compare(failing(unsolved), tmp_path, [0], ["KD"], folds=1, jobs=1)
+
+
 @pytest.mark.parametrize("task", ["pain", "regression"])
 def test_every_row_trains_and_each_teacher_is_trained_once(
     toys: Callable[..., RunConfig], tmp_path: Path, task: str
@@ -98,8 +209,9 @@ def test_every_row_trains_and_each_teacher_is_trained_once(
     config = toys(task, **quick, student={"epochs": 1, "batch": 8, "k": 4})
     methods = [*METHODS, *VARIATIONS]
 
-    results = compare(config, tmp_path, [0], methods, folds=1, jobs=1)
+    results, failures = compare(config, tmp_path, [0], methods, folds=1, jobs=1)
 
+    assert failures == {}
     assert list(results) == [row.name for row in rows_of(config, methods)]
     sizes = {len(said.item) for runs in results.values() for said in runs}
     assert len(sizes) == 1

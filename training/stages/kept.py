@@ -59,7 +59,7 @@ def student_stages(
         return  # with everything there the teacher itself is the student
     tnets = _tnets(setting, folder, encoders, teacher, available) if method.trained_tnet else {}
     source = TeacherFolder(setting, folder, encoders, teacher, available).source(method.teacher)
-    trained = train_student(setting, available, Material(encoders, tnets, teacher, source), method)
+    trained = train_student(setting, available, Material(encoders, tnets, teacher, source), method, name)
     metrics = asdict(trained.report) | {"weights": trained.weights, "gradient_ratio": trained.ratio}
     student = trained.student
     if method.trained_tnet and isinstance(student, Student):

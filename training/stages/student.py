@@ -1,6 +1,7 @@
 """Stage 3: the student. L = L_task + w_T · L_TNet + lambda · L_OT (PKDOT, arXiv 2401.15489), or another row's terms."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,9 @@ from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
 from training.data import Batch
-from training.loop import Bench, FitReport, fit
+from training.loop import Bench, FitReport, TrainingError, fit
 from training.losses.hallucination import hallucination_loss
+from training.losses.transport import NotConverged
 from training.stage_config import StudentConfig
 from training.stages.bank import BankOT
 from training.stages.material import Material
@@ -20,6 +22,10 @@ from training.stages.setting import Setting, selection_loss
 from training.stages.sources import Lesson
 from training.stages.terms import Seen, TermSpec, build_terms, term_loss
 from training.stages.weights import start_norms, term_weights
+
+
+class StudentError(TrainingError):
+    """This student's training did not come to its end: what the stages before it made is sound."""
 
 
 class Trained(NamedTuple):
@@ -41,11 +47,14 @@ class Start(NamedTuple):
     ratio: float
 
 
-def train_student(setting: Setting, available: tuple[str, ...], material: Material, method: Method) -> Trained:
+def train_student(
+    setting: Setting, available: tuple[str, ...], material: Material, method: Method, name: str
+) -> Trained:
     """A student for `available`, from stage 0's encoders, and from stage 2's T-Nets if the method has them.
 
-    Where terms are balanced and the recipe names several ratios, one student is trained for each, and the selection
-    people choose.
+    Under its `name` a training that was stopped goes on where it was. Where terms are balanced and the recipe names
+    several ratios, one student is trained for each, and the selection people choose. Raises StudentError where one of
+    them leaves the finite numbers or its loss cannot be solved.
     """
     config = method.change(setting.config.student)
     several = method.weighting == "balanced" and method.terms
@@ -57,7 +66,8 @@ def train_student(setting: Setting, available: tuple[str, ...], material: Materi
         if norms is None:  # every ratio starts from the same student
             norms = start_norms(setting, student, terms, material, method)
         start = Start(student, terms, term_weights(norms, terms, config, ratio), ratio)
-        trained.append(_train(setting, start, material, method, config))
+        state_file = setting.scratch / f"{name}-{ratio:g}.state"
+        trained.append(_train(setting, start, material, method, config, state_file))
     return min(trained, key=lambda one: one.report.scores[one.report.best_epoch])
 
 
@@ -86,7 +96,9 @@ def start_terms(
     return terms.to(setting.device)
 
 
-def _train(setting: Setting, start: Start, material: Material, method: Method, config: StudentConfig) -> Trained:
+def _train(
+    setting: Setting, start: Start, material: Material, method: Method, config: StudentConfig, state_file: Path
+) -> Trained:
     student, terms, weights, ratio = start
     teacher, what = material.teacher, "+".join(student.available)
     net = Oracle(student, teacher) if method.graph == "oracle" else student
@@ -95,7 +107,7 @@ def _train(setting: Setting, start: Start, material: Material, method: Method, c
         batch = setting.augmented(batch, noise)
         out = setting.forward(net, batch)
         loss = setting.task_loss(out.output, batch.targets)
-        if not (method.trained_tnet or weights):
+        if not (method.trained_tnet or weights) or not bool(loss.isfinite()):  # terms refuse what is not finite
             return loss
         joint = setting.seen(teacher, batch)
         if method.trained_tnet:
@@ -111,21 +123,20 @@ def _train(setting: Setting, start: Start, material: Material, method: Method, c
                 term.refresh()
 
     both = nn.ModuleDict({"student": net, "terms": terms})
-    report = fit(
-        both,
-        [p for p in both.parameters() if p.requires_grad],
-        step,
-        lambda: selection_loss(setting, net, setting.selection),
-        setting.pairs,
-        config,
-        Bench(
-            seed=setting.config.seed,
-            label=f"student: {what}",
-            state_file=setting.scratch / f"student-{what}.state",
-            track=setting.track,
-        ),
-        before_epoch=refresh_banks,
-    )
+    try:
+        report = fit(
+            both,
+            [p for p in both.parameters() if p.requires_grad],
+            step,
+            lambda: selection_loss(setting, net, setting.selection),
+            setting.pairs,
+            config,
+            Bench(setting.config.seed, f"student: {what}", state_file, setting.track),
+            before_epoch=refresh_banks,
+        )
+    except (TrainingError, NotConverged) as error:
+        state_file.unlink(missing_ok=True)  # nothing goes on from here
+        raise StudentError(str(error)) from error
     return Trained(net, report, weights, ratio)
 
 

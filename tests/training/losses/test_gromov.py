@@ -9,6 +9,7 @@ from torch import Tensor
 
 from training.losses.gromov import gromov_coupling, gromov_loss
 from training.losses.ot import centred, similarity
+from training.losses.transport import NotConverged, solve_between
 
 Floats = NDArray[np.float64]
 
@@ -103,6 +104,36 @@ def test_centred_features_are_no_trap() -> None:
     plan = gromov_coupling(similarity(student), similarity(teacher), 0.1**2)
 
     assert float(plan.diagonal().sum()) > 3 / 12
+
+
+def stimuli(times: int) -> tuple[Tensor, Tensor]:
+    """32 people's similarities, six stimuli being all that the teacher sees; each sample is there `times` times."""
+    generator = torch.Generator().manual_seed(1)
+    seen = torch.randn(6, 8, generator=generator, dtype=torch.float64).relu()[torch.arange(32) % 6]
+    student = seen + torch.randn(32, 8, generator=generator, dtype=torch.float64)
+    c, d = (similarity(z.repeat_interleave(times, 0)) for z in (student, seen))
+    return c, d
+
+
+def test_identical_samples_next_to_a_saddle_take_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At this epsilon a minimum has just vanished, and plain steps need 1600 to pass the place where it was."""
+    monkeypatch.setattr("training.losses.gromov.MAX_STEPS", 300)
+    (c, d), epsilon = stimuli(times=1), 0.137
+
+    plan = gromov_coupling(c, d, epsilon)
+
+    gain = 4 * c @ plan @ d
+    again = solve_between(gain.max() - gain, epsilon, 1e-9).plan
+    assert float((again - plan).abs().sum()) / 2 <= 2e-6
+    repeated = gromov_coupling(*stimuli(times=4), epsilon)  # 128 samples: four of each are one, four times as heavy
+    torch.testing.assert_close(repeated, torch.kron(plan, plan.new_full((4, 4), 1 / 16)), rtol=0, atol=1e-5)
+
+
+def test_not_settling_is_an_error_with_what_still_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.losses.gromov.MAX_STEPS", 3)
+
+    with pytest.raises(NotConverged, match=r"still moves .* of its mass a step after 3 steps.*: raise blur"):
+        gromov_coupling(*stimuli(times=1), 0.137)
 
 
 def test_only_the_student_learns_and_half_precision_is_read_as_single() -> None:

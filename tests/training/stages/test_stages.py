@@ -2,6 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,7 +48,7 @@ def test_the_whole_line_learns_what_the_toy_people_show(toy_setting: MakeSetting
     teacher, _ = train_teacher(setting, encoders, setting.config.modalities, name="teacher")
     hallucinating, report = train_tnets(setting, ("face",), encoders, teacher)
     material = Material(encoders, hallucinating.tnets.state_dict(), teacher, joint_teacher)
-    student = train_student(setting, ("face",), material, METHODS["PKDOT"]).student
+    student = train_student(setting, ("face",), material, METHODS["PKDOT"], "row").student
     assert isinstance(student, Student)
 
     scores = predict_people(setting, student, ("face",), setting.test).scores()
@@ -118,7 +122,7 @@ def _train_from_new(setting: Setting, method: Method) -> tuple[Student, Student]
     new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
     encoders = {"face": new.encoders["face"].state_dict()}
     material = Material(encoders, new.tnets.state_dict(), teacher, joint_teacher)
-    trained = train_student(setting, ("face",), material, method).student
+    trained = train_student(setting, ("face",), material, method, "row").student
     assert isinstance(trained, Student)
     return trained, new
 
@@ -143,12 +147,40 @@ def test_of_several_gradient_ratios_the_selection_people_choose(toy_setting: Mak
     def best(*ratios: float) -> tuple[float, float]:
         own = with_student(setting, gradient_ratios=ratios, epochs=2)
         method = Method(trained_tnet=False, terms=("KD",))
-        trained = train_student(own, ("face",), Material(encoders, {}, teacher, joint_teacher), method)
+        trained = train_student(own, ("face",), Material(encoders, {}, teacher, joint_teacher), method, "row")
         return min(trained.report.scores), trained.ratio
 
     apart = [best(ratio) for ratio in (0.1, 3.0)]
 
     assert best(0.1, 3.0) == min(apart)
+
+
+def test_a_training_stopped_in_its_second_ratio_goes_on_there(
+    toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("training.loop.time", SimpleNamespace(monotonic=partial(next, count(0, 100))))  # always saves
+    setting = replace(with_student(toy_setting("pain"), gradient_ratios=(0.1, 3.0), epochs=2), scratch=tmp_path)
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
+    material = Material({"face": new.encoders["face"].state_dict()}, {}, teacher, joint_teacher)
+    method = Method(trained_tnet=False, terms=("KD",))
+    seen: list[float] = []
+
+    def stop_in_the_second(done: float, ramp: float) -> float:
+        seen.append(done)
+        if seen.count(min(seen)) == 2 and done > 0.5:
+            raise InterruptedError
+        return ramped(done, ramp)
+
+    whole = train_student(setting, ("face",), material, method, "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("training.stages.student.ramped", stop_in_the_second)
+        with pytest.raises(InterruptedError):
+            train_student(setting, ("face",), material, method, "stopped")
+    (left,) = tmp_path.glob("*.state")
+    gone_on = train_student(setting, ("face",), material, method, "stopped")
+
+    assert left.name == "stopped-3.state"
+    assert (gone_on.report, gone_on.weights, gone_on.ratio) == (whole.report, whole.weights, whole.ratio)
 
 
 def test_gradients_are_measured_once_for_all_ratios_and_each_has_the_weights_it_has_alone(
@@ -171,7 +203,7 @@ def test_gradients_are_measured_once_for_all_ratios_and_each_has_the_weights_it_
     monkeypatch.setattr("training.stages.student._train", untrained)
     for ratios in ((0.1, 0.3, 3.0), (0.1,), (0.3,), (3.0,)):
         own = with_student(setting, gradient_ratios=ratios)
-        train_student(own, ("face",), material, Method(trained_tnet=False, terms=("KD", "OT")))
+        train_student(own, ("face",), material, Method(trained_tnet=False, terms=("KD", "OT")), "row")
 
     assert len(measured) == 4
     assert given[:3] == given[3:]

@@ -269,7 +269,7 @@ def test_the_joint_teacher_is_asked_once_a_step(toy_setting: MakeSetting, monkey
 
     monkeypatch.setattr(Setting, "seen", watch)
     material = Material({"face": new.encoders["face"].state_dict()}, new.tnets.state_dict(), teacher, joint_teacher)
-    train_student(setting, ("face",), material, METHODS["PKDOT"])
+    train_student(setting, ("face",), material, METHODS["PKDOT"], "row")
 
     steps = len(list(deal_batches(setting.pairs, setting.config.student.batch, np.random.default_rng(0))))
     assert asked == [teacher] * steps

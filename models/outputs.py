@@ -48,8 +48,9 @@ def corn_probabilities(logits: NDArray[np.generic], temperature: float = 1.0) ->
     """
     halves = 0.5 * np.asarray(logits, np.float64) / temperature
     conditional = 0.5 * (1.0 + np.tanh(halves))  # (N, K-1), a sigmoid that cannot overflow
-    above = np.cumprod(conditional, axis=1)  # (N, K-1): P(y > j)
-    edges = np.concatenate([np.ones((len(above), 1)), above, np.zeros((len(above), 1))], axis=1)
+    above = conditional.cumprod(axis=1)  # (N, K-1): P(y > j)
+    edges = np.zeros((len(above), above.shape[1] + 2))
+    edges[:, 0], edges[:, 1:-1] = 1.0, above
     probabilities: Floats = edges[:, :-1] - edges[:, 1:]  # (N, K)
     return probabilities
 

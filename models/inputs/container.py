@@ -1,4 +1,4 @@
-"""Open a recording: which containers and codecs are let in, the limits, and where its time begins.
+"""Open a recording: which containers are let in, the limits, and where its time begins.
 
 Nothing here trusts a file's name. FFmpeg gets the bytes through an object without a name, since a name's extension
 steers which demuxer it picks; no protocol, so that nothing else can be opened; and an allow-list of demuxers and
@@ -17,15 +17,22 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from models.inputs.streams import (
+    SOUND_DECODERS,
+    VIDEO_DECODERS,
+    MediaStream,
+    chosen_audio,
+    chosen_video,
+    has_decoder,
+)
 from models.inputs.structure import examine
 
 Source = bytes | BinaryIO
 Tick = Callable[[], None]
-MediaStream = VideoStream | AudioStream
 
 MediaErrorCode = Literal["unsupported_media", "unreadable_media", "too_large", "too_long"]
 
@@ -72,20 +79,6 @@ CONTAINERS: Final = {
 }
 ACCEPTED_CONTAINERS: Final = "MP4, MOV, M4A, 3GP, Matroska, WebM, AVI, MPEG-PS, MPEG-TS, Ogg, WAV, FLAC, MP3, AAC, AMR"
 ACCEPTED_PICTURES: Final = "JPEG, PNG, WebP"
-
-# FFmpeg's names of decoders: all of them run in software
-VIDEO_DECODERS: Final = (
-    *("h264", "hevc", "vp8", "vp9", "libdav1d"),
-    *("mpeg4", "mpeg1video", "mpeg2video", "h263", "theora"),
-    *("mjpeg", "prores"),
-)
-SOUND_DECODERS: Final = (
-    *("aac", "mp3", "mp3float", "mp2", "mp2float", "mp1", "mp1float", "opus", "libopus", "vorbis"),
-    *("flac", "alac", "ac3", "eac3", "amrnb", "amrwb", "libopencore_amrnb", "libopencore_amrwb"),
-    *("pcm_u8", "pcm_s8", "pcm_alaw", "pcm_mulaw", "adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt"),
-    *("pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"),
-    *("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be"),
-)
 
 _HEAD_BYTES = 512
 _HEIF = re.compile(rb".{4}ftyp(hei[cxms]|mif1|msf1|avi[fs])", re.DOTALL)  # pictures in MP4's clothes
@@ -140,8 +133,7 @@ def open_media(source: Source, limits: MediaLimits, *, threads: int = 1) -> Iter
     with _open(source, limits, decoders=("none",)) as container:
         _check(container, limits)
     with _open(source, limits, decoders=(*VIDEO_DECODERS, *SOUND_DECODERS)) as container:
-        video, audio = _video(container), container.streams.best("audio")
-        assert audio is None or isinstance(audio, AudioStream)
+        video, audio = chosen_video(container), chosen_audio(container)
         if video is not None and video.codec_context:
             # the options given to `av.open` bound the probing only, not this decoder
             video.codec_context.options = decoder_options(limits)
@@ -193,11 +185,6 @@ def decoded(media: Media, stream: MediaStream, tick: Tick) -> Iterator[VideoFram
     for packet in packets(media, (stream,), tick):
         yield from decode(stream, packet)
     yield from decode(stream, None)
-
-
-def has_decoder(stream: MediaStream) -> bool:
-    """Whether the stream's decoder is one of those let in; FFmpeg has none at all for some codecs."""
-    return bool(stream.codec_context) and stream.codec_context.name in (*VIDEO_DECODERS, *SOUND_DECODERS)
 
 
 def require_decoder(stream: MediaStream) -> None:
@@ -285,14 +272,6 @@ def refuse_over(what: str, value: int, limit: int) -> None:
     """Raise MediaError `too_large`, with both numbers."""
     if value > limit:
         raise MediaError("too_large", f"the recording has {value} {what}; at most {limit} are accepted")
-
-
-def _video(container: InputContainer) -> VideoStream | None:
-    """The best video track; the cover picture of a sound file is none."""
-    best = container.streams.best("video")
-    if not isinstance(best, VideoStream) or best.disposition & Disposition.attached_pic:
-        return None
-    return best
 
 
 def _origin_s(container: InputContainer, video: VideoStream | None, audio: AudioStream | None) -> float:

@@ -20,7 +20,7 @@ class FaceObservation(NamedTuple):
     """Counts from 0 in order of first appearance; a person keeps it as long as `People` can tell."""
     time_s: float
     box: tuple[int, int, int, int]
-    """x, y, w, h in pixels, around the points, clipped to the picture."""
+    """x, y, w, h in pixels of the picture before it was stretched, around the points, clipped to the picture."""
     score: float
     """0..1: how surely the landmark net sees a face here, in this frame."""
     yaw_deg: float
@@ -48,24 +48,30 @@ class FaceTracker:
             raise ValueError(f"max_faces must be at least 1, got {max_faces}")
         self.following = LargestFace(nets, size_px) if follow == "largest" else AllFaces(nets, size_px, max_faces)
 
-    def step(self, time_s: float, rgb: Picture) -> tuple[FaceObservation, ...]:
+    def step(
+        self, time_s: float, rgb: Picture, stretch: tuple[float, float] = (1.0, 1.0)
+    ) -> tuple[FaceObservation, ...]:
         """The faces in this frame, uint8 (H, W, 3), the largest first; at most one with `largest`.
 
-        Raises ValueError for an array of another kind.
+        `stretch` is how much wider and higher the frame was made so that its pixels are square; boxes are of the frame
+        before that. Raises ValueError for an array of another kind.
         """
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
             raise ValueError(f"a frame must be uint8 (H, W, 3) and not empty; got {rgb.dtype} {rgb.shape}")
-        return tuple(observation(time_s, rgb, seen) for seen in self.following.step(time_s, rgb))
+        return tuple(observation(time_s, rgb, stretch, seen) for seen in self.following.step(time_s, rgb))
 
 
-def observation(time_s: float, rgb: Picture, seen: Seen) -> FaceObservation:
+def observation(time_s: float, rgb: Picture, stretch: tuple[float, float], seen: Seen) -> FaceObservation:
     (face, picture, pose, _), face_id = seen.sighting, seen.track.face_id
-    return FaceObservation(face_id, time_s, pixel_box(face.box, rgb), face.presence, *pose, blur(picture), picture)
+    box = pixel_box(face.box, rgb, stretch)
+    return FaceObservation(face_id, time_s, box, face.presence, *pose, blur(picture), picture)
 
 
-def pixel_box(box: Box, rgb: Picture) -> tuple[int, int, int, int]:
-    """The whole pixels that the box touches, within the picture; at least one."""
-    height, width = rgb.shape[:2]
+def pixel_box(box: Box, rgb: Picture, stretch: tuple[float, float]) -> tuple[int, int, int, int]:
+    """The whole pixels that the box touches, within the picture before it was stretched; at least one."""
+    across, down = stretch
+    box = Box(box.x / across, box.y / down, box.w / across, box.h / down)
+    width, height = round(rgb.shape[1] / across), round(rgb.shape[0] / down)
     left, top = min(max(math.floor(box.x), 0), width - 1), min(max(math.floor(box.y), 0), height - 1)
     right, bottom = min(math.ceil(box.x + box.w), width), min(math.ceil(box.y + box.h), height)
     return left, top, max(right - left, 1), max(bottom - top, 1)

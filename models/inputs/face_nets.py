@@ -106,6 +106,7 @@ def load_face_nets(folder: Path, *, threads: int = 1) -> FaceNets:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")  # where a service shares its arena
 
     def load(name: str) -> Net:
         path = folder / name

@@ -16,11 +16,9 @@ from models.inputs.container import (
     MediaError,
     MediaErrorCode,
     MediaLimits,
-    MediaStream,
     Source,
     Tick,
     decoded,
-    has_decoder,
     no_tick,
     open_media,
     packets,
@@ -29,6 +27,7 @@ from models.inputs.container import (
 from models.inputs.orientation import frame_orientation
 from models.inputs.picture import decode_picture, read_picture
 from models.inputs.sound import read_sound, sound_pieces
+from models.inputs.streams import MediaStream, has_decoder
 from models.inputs.video import Frame, frames_at
 
 __all__ = [
@@ -87,7 +86,7 @@ def probe(source: Source, limits: MediaLimits, *, tick: Tick = no_tick) -> Media
     swapped = frame_orientation(frame).swapped
     width, height = (frame.height, frame.width) if swapped else (frame.width, frame.height)
     shown_s = max(times_s, default=0.0) - min(times_s, default=0.0)
-    fps = (len(times_s) - 1) / shown_s if shown_s > 0 else None
+    fps = (len(set(times_s)) - 1) / shown_s if shown_s > 0 else None  # of frames that share a time one is shown
     return MediaInfo(end_s, fps, width, height, has_video=True, has_audio=has_audio)
 
 

@@ -1,4 +1,4 @@
-"""From a decoded frame to the picture as it is displayed: RGB, turned and mirrored as the file says."""
+"""From a decoded frame to the picture as it is displayed: RGB, square pixels, turned and mirrored as the file says."""
 
 from typing import NamedTuple, cast
 
@@ -8,6 +8,9 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+
+from models.inputs.aspect import square_size
+from models.inputs.dynamic_range import standard
 
 
 class Orientation(NamedTuple):
@@ -24,16 +27,33 @@ class Orientation(NamedTuple):
         return np.ascontiguousarray(rgb[:: -1 if self.reversed_y else 1, :: -1 if self.reversed_x else 1])
 
 
-def displayed_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    """The frame as uint8 (H, W, 3) in displayed orientation; alpha is dropped. Raises av.FFmpegError."""
-    return frame_orientation(frame).apply(stored_rgb(frame, reformatter))
+class Displayed(NamedTuple):
+    """A picture in square pixels, uint8 (H, W, 3), and how it was stretched to become so."""
+
+    rgb: NDArray[np.uint8]
+    stretch: tuple[float, float]
+    """Width and height over those before."""
 
 
-def stored_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
-    """The frame as uint8 (H, W, 3), as it was stored. Raises av.FFmpegError."""
+def displayed(frame: VideoFrame, reformatter: VideoReformatter, aspect: float) -> Displayed:
+    """The frame in displayed orientation; `aspect` is its pixels' width over height. Raises av.FFmpegError."""
+    orientation = frame_orientation(frame)
+    width, height = square_size(frame.width, frame.height, aspect)
+    stretch = width / frame.width, height / frame.height
+    rgb = orientation.apply(stored_rgb(frame, reformatter, width, height))
+    return Displayed(rgb, stretch[::-1] if orientation.swapped else stretch)
+
+
+def stored_rgb(
+    frame: VideoFrame, reformatter: VideoReformatter, width: int | None = None, height: int | None = None
+) -> NDArray[np.uint8]:
+    """The frame as uint8 (H, W, 3), as it was stored, or scaled to that size; BT.709, without alpha.
+
+    Raises av.FFmpegError.
+    """
     # left to itself the scaler starts a thread for every core
-    rgb = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    return rgb.astype(np.uint8, copy=False)
+    rgb = reformatter.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
+    return standard(rgb.astype(np.uint8, copy=False), frame)
 
 
 def frame_orientation(frame: VideoFrame) -> Orientation:

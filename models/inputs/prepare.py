@@ -178,7 +178,8 @@ class Preparation:
                 return
             if seen is None or frame.time_s != seen.time_s:
                 with self._timed("face"):
-                    seen = _Seen(frame.time_s, tracker.step(frame.time_s, half(frame.rgb, self.recording.side)))
+                    rgb = half(frame.rgb, self.recording.side)
+                    seen = _Seen(frame.time_s, tracker.step(frame.time_s, rgb, frame.stretch))
             yield seen
 
     def _heard(self) -> Iterator[NDArray[np.float32]]:

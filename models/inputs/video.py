@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from models.inputs.aspect import pixel_aspect
 from models.inputs.container import (
     Media,
     MediaError,
@@ -23,7 +24,7 @@ from models.inputs.container import (
     open_media,
     refuse_over,
 )
-from models.inputs.orientation import displayed_rgb
+from models.inputs.orientation import displayed
 from models.inputs.picture import decode_picture, read_picture
 
 TOLERANCE_S = 0.0005
@@ -36,15 +37,18 @@ SEEK_LEADS_S = (0.5, 12.0)
 
 
 class Frame(NamedTuple):
-    """One frame as displayed. `time_s` is its own presentation time; `rgb` is uint8 (H, W, 3)."""
+    """One frame as displayed. `time_s` is its own presentation time; `rgb` is uint8 (H, W, 3), in square pixels."""
 
     time_s: float
     rgb: NDArray[np.uint8]
+    stretch: tuple[float, float] = (1.0, 1.0)
+    """Its width and height over those of the picture before anamorphic pixels were made square."""
 
 
 class _Timed(NamedTuple):
     time_s: float
     frame: VideoFrame
+    aspect: float
 
 
 def frames_at(
@@ -70,7 +74,7 @@ def frames_at(
     reformatter = VideoReformatter()
     for timed, count in _shown(_timed_frames(source, times_s[0], limits, tick, threads), times_s):
         try:
-            frame = Frame(timed.time_s, displayed_rgb(timed.frame, reformatter))
+            frame = Frame(timed.time_s, *displayed(timed.frame, reformatter, timed.aspect))
         except av.FFmpegError:
             raise MediaError("unreadable_media", "the video's colours are in a form that cannot be converted") from None
         yield from (frame for _ in range(count))
@@ -128,7 +132,7 @@ def _timed(media: Media, limits: MediaLimits, tick: Tick) -> Iterator[_Timed]:
     if media.video is None:
         raise MediaError("unreadable_media", "the recording holds no video track")
     step_s = float(1 / media.video.average_rate) if media.video.average_rate else 0.0
-    time_s = -step_s
+    time_s, aspect = -step_s, pixel_aspect(media.video)
     for count, frame in enumerate(decoded(media, media.video, tick), start=1):
         refuse_over("frames or more", count, limits.max_frames)
         refuse_over("pixels a picture", frame.width * frame.height, limits.max_pixels)
@@ -137,4 +141,4 @@ def _timed(media: Media, limits: MediaLimits, tick: Tick) -> Iterator[_Timed]:
             time_s += step_s
         else:
             time_s = float(ticks * frame.time_base) - media.origin_s
-        yield _Timed(time_s, frame)
+        yield _Timed(time_s, frame, aspect)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from models.inputs.face import FaceObservation, FaceTracker
 from models.inputs.face_nets import FaceNets, load_face_nets
@@ -27,7 +28,7 @@ def photograph(clips: Path) -> np.ndarray:
 
 def seen_in(nets: FaceNets, video: bytes) -> tuple[FaceObservation, tuple[int, ...]]:
     (frame,) = frames_at(video, [0.0], MediaLimits())
-    (seen,) = FaceTracker(nets).step(frame.time_s, frame.rgb)
+    (seen,) = FaceTracker(nets).step(frame.time_s, frame.rgb, frame.stretch)
     return seen, frame.rgb.shape
 
 
@@ -56,16 +57,21 @@ def test_boxes_are_of_the_picture_as_it_is_displayed(
     )
 
 
-def test_boxes_are_of_the_pixels_before_they_are_stretched(
+def test_a_face_of_narrow_pixels_is_read_in_its_true_proportions(
     nets: FaceNets, photograph: np.ndarray, write_video: Callable[..., bytes]
 ) -> None:
     (expected,) = FaceTracker(nets).step(0.0, photograph)
-    wide = write_video([photograph] * 2, options={"x264-params": "sar=3/2"})
+    narrow = VideoFrame.from_ndarray(photograph).reformat(width=280).to_ndarray()
 
-    seen, shape = seen_in(nets, wide)
+    seen, shape = seen_in(nets, write_video([narrow] * 2, options={"x264-params": "sar=2/1"}))
+    squeezed, _ = seen_in(nets, write_video([narrow] * 2))
 
-    assert shape == photograph.shape
-    assert seen.box == pytest.approx(expected.box, abs=6)
+    x, y, w, h = expected.box
+    assert shape == (296, 395, 3)
+    assert seen.box == pytest.approx((x / 2, y, w / 2, h), abs=6)
+    off, off_squeezed = (np.abs(one.crop.astype(int) - expected.crop).mean() for one in (seen, squeezed))
+    assert off < 10
+    assert off_squeezed > 2 * off
 
 
 @pytest.mark.parametrize("follow", ["largest", "all"])

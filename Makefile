@@ -2,11 +2,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+MINUTES ?= 60
+
 TOOLS := .tools
 LOCK := $(TOOLS)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--constraints constraints.txt --no-annotate --custom-compile-command 'make lock'
 
-.PHONY: help install format check test demo table serve bench lock sbom audit clean
+.PHONY: help install format check test fuzz demo table serve bench lock sbom audit clean
 
 help: ## what there is to do
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -32,6 +34,9 @@ check: install ## lint, types, import directions
 
 test: check ## every check and every test
 	$(BIN)/python -m pytest
+
+fuzz: install $(TOOLS)/.installed ## damaged inputs against a real service, for MINUTES (60); what fails is kept in runs/fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --keep runs/fuzz --schemathesis $(TOOLS)/bin/st
 
 demo: install ## corpus, training, bundles, service and answers: at most ten minutes on two cores
 	$(BIN)/pkdot demo

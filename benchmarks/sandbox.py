@@ -5,6 +5,10 @@ python benchmarks/sandbox.py --out sandbox.json
 Without it: PyAV in this process, with one thread of its own. Both sides read a recording as the service does: its
 facts, ten frames of every two seconds, its sound at 16 kHz. Files lie on disk, and are drawn on the spot, by another
 process: the memory that an encoder leaves behind would make the bare side faster than it is in a service.
+
+Beside the time on the clock stands the processor time that a request waits for: of the thread that reads, and of the
+child from the moment it is taken. Other programs on the machine change it little. What a child does before, while it
+waits for a request, is told on its own.
 """
 
 import argparse
@@ -13,7 +17,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
 from multiprocessing import get_context
@@ -100,32 +104,69 @@ def read(decoder: Decoder, path: Path) -> None:
             pass
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+class Spent(NamedTuple):
+    """Seconds on the clock, and of processor time that had to be waited for."""
+
+    clock_s: float
+    cpu_s: float
 
 
-def sandboxed(sandbox: Sandbox, path: Path) -> None:
+def bare(path: Path) -> Spent:
+    began_s, cpu_s = time.perf_counter(), time.thread_time()
+    read(media, path)
+    return Spent(time.perf_counter() - began_s, time.thread_time() - cpu_s)
+
+
+def sandboxed(sandbox: Sandbox, path: Path) -> Spent:
+    pid = waiting(sandbox)
+    before_s = cpu_seconds(pid)
+    began_s, cpu_s = time.perf_counter(), time.thread_time()
     with sandbox.decoder(LEFT_S) as decoder:
         read(decoder, path)
+        of_child_s = cpu_seconds(pid) - before_s
+    return Spent(time.perf_counter() - began_s, time.thread_time() - cpu_s + of_child_s)
 
 
-def fork_and_end(sandbox: Sandbox) -> None:
+def waiting(sandbox: Sandbox) -> int:
+    """The number of the child that waits, once it does."""
+    assert sandbox.spare.next is not None  # no request is at work
+    return sandbox.spare.next.result().pid
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process of one thread, to the nanosecond."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+
+
+def fork_and_end(sandbox: Sandbox) -> float:
+    """Seconds until a child is there that nobody forked ahead, and has been given up again."""
+    began_s = time.perf_counter()
+    sandbox.fork().close()
+    return time.perf_counter() - began_s
+
+
+def take_and_end(sandbox: Sandbox) -> float:
+    """The same with the one that waits."""
+    waiting(sandbox)
+    began_s = time.perf_counter()
     with sandbox.decoder(LEFT_S):
         pass
+    return time.perf_counter() - began_s
 
 
 def compare(sandbox: Sandbox, path: Path, rounds: int) -> dict[str, float]:
     """Medians of both sides, interleaved, and the median of the rounds' ratios."""
     sandboxed(sandbox, path)
-    read(media, path)
-    pairs = [(seconds(lambda: read(media, path)), seconds(lambda: sandboxed(sandbox, path))) for _ in range(rounds)]
+    bare(path)
+    pairs = [(bare(path), sandboxed(sandbox, path)) for _ in range(rounds)]
     return {
-        "bare_s": median(bare for bare, _ in pairs),
-        "sandboxed_s": median(inside for _, inside in pairs),
-        "ratio": median(inside / bare for bare, inside in pairs),
-        "least_ratio": min(inside for _, inside in pairs) / min(bare for bare, _ in pairs),
+        "bare_s": median(outside.clock_s for outside, _ in pairs),
+        "sandboxed_s": median(inside.clock_s for _, inside in pairs),
+        "ratio": median(inside.clock_s / outside.clock_s for outside, inside in pairs),
+        "least_ratio": min(inside.clock_s for _, inside in pairs) / min(outside.clock_s for outside, _ in pairs),
+        "bare_cpu_s": median(outside.cpu_s for outside, _ in pairs),
+        "sandboxed_cpu_s": median(inside.cpu_s for _, inside in pairs),
+        "cpu_ratio": median(inside.cpu_s / outside.cpu_s for outside, inside in pairs),
     }
 
 
@@ -138,7 +179,9 @@ def measure(forms: Sequence[Form], rounds: int) -> dict[str, object]:
         zygote.close()
     sandbox = Sandbox(max_pixels=LIMITS.max_pixels, memory_bytes=MEMORY_BYTES)
     try:
-        fork_s = median(seconds(lambda: fork_and_end(sandbox)) for _ in range(100))
+        fork_s = median(fork_and_end(sandbox) for _ in range(50))
+        take_s = median(take_and_end(sandbox) for _ in range(50))
+        ahead_s = cpu_seconds(waiting(sandbox))
         with (
             tempfile.TemporaryDirectory() as folder,
             ProcessPoolExecutor(1, get_context("spawn")) as painter,
@@ -154,6 +197,8 @@ def measure(forms: Sequence[Form], rounds: int) -> dict[str, object]:
             "sandbox": describe(sandbox),
             "zygote_start_s": median(starts),
             "fork_confine_and_end_s": fork_s,
+            "take_and_end_s": take_s,
+            "cpu_ahead_s": ahead_s,
             "recordings": recordings,
         }
     finally:
@@ -182,7 +227,9 @@ def main() -> None:
         for recording, row in value.items():
             print(
                 f"{recording}: {1000 * row['bare_s']:.1f} ms bare, {1000 * row['sandboxed_s']:.1f} ms in the sandbox: "
-                f"{row['ratio']:.2f} times ({row['least_ratio']:.2f} by the quickest runs)"
+                f"{row['ratio']:.2f} times ({row['least_ratio']:.2f} by the quickest runs); "
+                f"processor time {1000 * row['bare_cpu_s']:.1f} and {1000 * row['sandboxed_cpu_s']:.1f} ms: "
+                f"{row['cpu_ratio']:.2f} times"
             )
 
 

@@ -5,6 +5,7 @@ A device that was asked for is used or refused, never replaced without a word.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,6 +19,9 @@ IDENTITY: Final = bytes.fromhex(
     "080142040a001011"
 )
 """ONNX, opset 17: y = Identity(x), float32 (1,). Running it shows whether a device works."""
+
+AS_REQUESTED: Final = 1
+"""onnxruntime's kSameAsRequested."""
 
 
 class ProvidersError(ValueError):
@@ -95,6 +99,9 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    if not providers.on_gpu:
+        share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3  # what matters is raised
     session = onnxruntime.InferenceSession(
         model if isinstance(model, bytes) else str(model),
@@ -105,3 +112,17 @@ def open_session(
     if (got := session.get_providers()[0]) != providers.names[0]:
         raise ProvidersError(f"onnxruntime fell back to {got}: {providers.names[0]} or its libraries do not work here")
     return session
+
+
+@cache
+def share_arena() -> None:
+    """Give the sessions on the CPU one arena, which grows by what is asked for and no more.
+
+    Else each has its own, which doubles, and together they hold what no two runs need at once.
+    """
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(
+        place, onnxruntime.OrtArenaCfg({"max_mem": 0, "arena_extend_strategy": AS_REQUESTED})
+    )

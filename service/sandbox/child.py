@@ -142,7 +142,8 @@ def frames(link: Link, order: dict[str, Any], descriptor: int) -> None:
     shown = media.frames_at(source_of(order, descriptor), times_s, MediaLimits(**order["limits"]), tick=link.tick)
     for count, frame in counted(shown):
         height, width, _ = frame.rgb.shape
-        link.deliver("frame", frame.rgb, time_s=frame.time_s, height=height, width=width, times=count)
+        facts = {"time_s": frame.time_s, "height": height, "width": width, "stretch": frame.stretch, "times": count}
+        link.deliver("frame", frame.rgb, **facts)
     link.say("done")
 
 

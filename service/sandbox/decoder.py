@@ -112,5 +112,5 @@ def frames(child: Conversation, owed: int, limits: MediaLimits, tick: Tick) -> I
         owed -= lies.times
         if not owed:
             child.done(tick)
-        frame = Frame(lies.time_s, rgb)
+        frame = Frame(lies.time_s, rgb, lies.stretch)
         yield from (frame for _ in range(lies.times))

@@ -17,6 +17,7 @@ ZYGOTE_LAYERS: Final = ("no_new_privs", "unprivileged", "network")
 CHILD_LAYERS: Final = ("rlimits", "landlock", "seccomp")
 LAYERS: Final = (*CHILD_LAYERS, *ZYGOTE_LAYERS)
 
+THIS_PROCESS: Final = 0
 NOBODY: Final = 65_534
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 1, 4, 38, 39
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
@@ -94,18 +95,23 @@ def enter_child(wanted: Collection[str], *, cpu_s: int, memory_bytes: int) -> li
 
 def set_limits(cpu_s: int, memory_bytes: int) -> None:
     """Bound seconds of processor time, and bytes of address space beyond those in use; no file, process or dump."""
-    lower(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
-    lower(resource.RLIMIT_AS, *[mapped_bytes() + memory_bytes] * 2)
-    lower(resource.RLIMIT_NOFILE, MAX_DESCRIPTORS, MAX_DESCRIPTORS)
+    bound_cpu(THIS_PROCESS, cpu_s)
+    lower(THIS_PROCESS, resource.RLIMIT_AS, *[mapped_bytes() + memory_bytes] * 2)
+    lower(THIS_PROCESS, resource.RLIMIT_NOFILE, MAX_DESCRIPTORS, MAX_DESCRIPTORS)
     for nothing in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE):
-        lower(nothing, 0, 0)
+        lower(THIS_PROCESS, nothing, 0, 0)
 
 
-def lower(which: int, soft: int, hard: int) -> None:
-    _, allowed = resource.getrlimit(which)
+def bound_cpu(pid: int, cpu_s: int) -> None:
+    """Bound a process's seconds of processor time. Raises OSError and ValueError."""
+    lower(pid, resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+
+
+def lower(pid: int, which: int, soft: int, hard: int) -> None:
+    _, allowed = resource.prlimit(pid, which)
     if allowed != resource.RLIM_INFINITY:
         soft, hard = min(soft, allowed), min(hard, allowed)
-    resource.setrlimit(which, (soft, hard))
+    resource.prlimit(pid, which, (soft, hard))
 
 
 def mapped_bytes() -> int:

@@ -92,11 +92,9 @@ class Zygote:
     def ask(self, order: dict[str, Any], descriptors: Sequence[int] = (), *, begin: bool = False) -> dict[str, Any]:
         """The zygote's answer to an order, or the word that it has begun. Raises ZygoteLost."""
         with self.lock:
+            if not begin:
+                self.tell(order, descriptors)
             try:
-                if self.lost:
-                    raise ConnectionError
-                if not begin:
-                    wire.send(self.control, order, descriptors)
                 received = wire.receive(self.control, 0)
                 if received is None:
                     raise ConnectionError
@@ -104,6 +102,16 @@ class Zygote:
                 self.lost = True
                 raise ZygoteLost from error
         return received[0]
+
+    def tell(self, order: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """Send an order, while the lock is held. Raises ZygoteLost."""
+        try:
+            if self.lost:
+                raise ConnectionError
+            wire.send(self.control, order, descriptors)
+        except OSError as error:
+            self.lost = True
+            raise ZygoteLost from error
 
     def fork(self, order: Order) -> "Child":
         """A child that waits for orders. Raises ZygoteLost, CannotFork and OSError."""
@@ -126,9 +134,14 @@ class Zygote:
         """Kill a child, and return its wait status. Raises ZygoteLost."""
         return int(self.ask({"end": pid})["status"])
 
+    def bound(self, pid: int, cpu_s: int) -> bool:
+        """Bound a child's seconds of processor time; whether that could be done. Raises ZygoteLost."""
+        return bool(self.ask({"bound": pid, "cpu_s": cpu_s})["holds"])
+
     def drop(self, pid: int) -> None:
-        """Kill a child, and leave it to the zygote to see its end. Raises ZygoteLost."""
-        self.ask({"drop": pid})
+        """Have a child killed, and leave it to the zygote to see its end. Raises ZygoteLost."""
+        with self.lock:
+            self.tell({"drop": pid})
 
     def close(self) -> None:
         """End the zygote, and with it all that is left of its children."""
@@ -163,6 +176,14 @@ class Child:
         if not isinstance(reply, Ready):
             raise ChildSpent("garbled")
         return reply
+
+    def bound(self, cpu_s: int) -> bool:
+        """Bound its seconds of processor time; whether that could be done. Raises ZygoteLost."""
+        return self.zygote.bound(self.pid, cpu_s)
+
+    def silent(self) -> bool:
+        """Whether it lives, and has said nothing that was not heard yet."""
+        return not self.readable.poll(0)
 
     def order(self, order: dict[str, Any], descriptor: int) -> None:
         """Give an order, with what it is about. Raises ChildSpent."""

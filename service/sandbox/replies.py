@@ -9,6 +9,7 @@ from models.inputs.container import MediaErrorCode
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+Stretch = Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)]
 
 
 class Reply(BaseModel):
@@ -43,6 +44,7 @@ class FrameLies(Reply):
     time_s: Finite
     height: Count
     width: Count
+    stretch: tuple[Stretch, Stretch] = (1.0, 1.0)
     times: Count
 
 

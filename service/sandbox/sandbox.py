@@ -19,6 +19,7 @@ from service.sandbox.layers import CHILD_LAYERS, LAYERS, ZYGOTE_LAYERS
 from service.sandbox.process import COMMAND, CannotFork, Child, ChildSpent, SandboxLost, Zygote, ZygoteLost
 from service.sandbox.replies import Tried
 from service.sandbox.ring import slot_bytes_for
+from service.sandbox.spare import Spare
 
 SandboxMode = Literal["require", "auto", "off"]
 
@@ -31,6 +32,8 @@ PROOFS: Final[dict[str, dict[str, str]]] = {
 }
 """Layer → the errors that a child gets which has this layer alone."""
 TRIAL: Final = Allowance(cpu_s=5, memory_bytes=256 << 20)
+MOST_CPU_S: Final = 86_400
+"""Of a child that nobody has asked anything yet."""
 CPU_SHARE: Final = 0.8
 """Of the time that a request has left; the rest is for the faces and the device."""
 
@@ -68,8 +71,9 @@ class Sandbox:
         try:
             self.layers, self.possible = self.prove()
         except BaseException:
-            self.close()
+            self.zygote.close()
             raise
+        self.spare = Spare(self.fork)
 
     def prove(self) -> tuple[dict[str, bool], tuple[str, ...]]:
         """Try each layer alone, then all together: which of LAYERS hold, and which of NEVER is possible nevertheless.
@@ -112,9 +116,10 @@ class Sandbox:
         """
         allowance = Allowance(max(1, math.ceil(CPU_SHARE * left_s)), self.memory_bytes)
         with contextlib.ExitStack() as ends:
+            ends.callback(self.spare.prepare)  # last: until then the processor is the request's
 
             def begin() -> Conversation:
-                child = self.fork(allowance)
+                child = self.child(allowance.cpu_s)
                 ends.callback(child.close)
                 return Conversation(child, allowance, logger.error)
 
@@ -132,9 +137,32 @@ class Sandbox:
             finally:
                 self.on_exit(ended)
 
-    def fork(self, allowance: Allowance) -> Child:
+    def child(self, cpu_s: int) -> Child:
+        """A child that has `cpu_s` of processor time: the one that waits, where it is well. Raises SandboxLost."""
+        waited = self.spare.take()
+        with contextlib.suppress(ZygoteLost):  # it is about to die with its zygote
+            if waited is not None:
+                return self.bounded(waited, cpu_s)
+        try:
+            return self.bounded(self.fork(), cpu_s)
+        except ZygoteLost as error:
+            raise SandboxLost("the process that decodes was lost") from error
+
+    def bounded(self, child: Child, cpu_s: int) -> Child:
+        """The child with its processor time lowered, or its end. Raises ZygoteLost and SandboxLost."""
+        try:
+            if not child.bound(cpu_s) and self.layers["rlimits"]:
+                raise SandboxLost("a decoder could not be confined as others were")
+        except BaseException:
+            child.close()
+            raise
+        return child
+
+    def fork(self) -> Child:
         """A child with every layer that held when it was proven. Raises SandboxLost."""
-        order = Order([layer for layer in CHILD_LAYERS if self.layers[layer]], *allowance, self.slot_bytes)
+        order = Order(
+            [layer for layer in CHILD_LAYERS if self.layers[layer]], MOST_CPU_S, self.memory_bytes, self.slot_bytes
+        )
         try:
             child = self.fork_from_a_living_one(order)
         except (ZygoteLost, CannotFork, OSError) as error:
@@ -170,6 +198,7 @@ class Sandbox:
 
     def close(self) -> None:
         """End the zygote and all that is left of its children."""
+        self.spare.close()
         self.zygote.close()
 
 

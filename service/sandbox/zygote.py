@@ -11,19 +11,15 @@ import pkgutil
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import av
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.codec.context import CodecContext
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 
-from models.inputs.container import SOUND_DECODERS, VIDEO_DECODERS
-from models.inputs.orientation import stored_rgb
-from service.sandbox import child, layers, wire
+from models.inputs.streams import SOUND_DECODERS, VIDEO_DECODERS
+from service.sandbox import child, layers, rehearsal, wire
 
 Work = Callable[[child.Link], None]
 
@@ -35,16 +31,18 @@ def main(work: Work = child.work) -> None:
         signal.signal(which, signal.SIG_IGN)  # the service stops it, when the last recording is done
     import_all_of_av()
     warm_up()
+    film = rehearsal.film()
+    rehearsal.read(film)
     threads = count_threads()
     holding = layers.enter_zygote()
     gc.collect()
     gc.freeze()  # else the collector would write to the pages that children share
     wire.send(control, {"threads": threads, "layers": holding})
     with contextlib.suppress(ConnectionError):  # the service was killed
-        serve(control, work)
+        serve(control, film, work)
 
 
-def serve(control: socket.socket, work: Work) -> None:
+def serve(control: socket.socket, film: bytes, work: Work) -> None:
     dropped: set[int] = set()
     signal.signal(signal.SIGCHLD, lambda *_: reap(dropped))
     while (received := wire.receive(control, 2)) is not None:
@@ -53,11 +51,14 @@ def serve(control: socket.socket, work: Work) -> None:
             case {"end": pid}:
                 reply = {"status": end(pid)}
             case {"drop": pid}:
+                os.kill(pid, signal.SIGKILL)  # first: once it is in `dropped`, a signal may free its number
                 dropped.add(pid)
-                os.kill(pid, signal.SIGKILL)
-                reply = {}
+                reap(dropped)  # it may have died before
+                continue
+            case {"bound": pid, "cpu_s": cpu_s}:
+                reply = {"holds": layers.attempt(partial(layers.bound_cpu, pid, cpu_s))}
             case _:
-                reply = fork(control, order, descriptors, work)
+                reply = fork(control, order, descriptors, film, work)
         wire.send(control, reply)
 
 
@@ -71,11 +72,14 @@ def end(pid: int) -> int:
 def reap(dropped: set[int]) -> None:
     """Take note of the ends of children that nobody asks about; the kernel needs milliseconds for their memory."""
     for pid in [*dropped]:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            dropped.discard(pid)
+        with contextlib.suppress(ChildProcessError):  # a signal came in between, and took note of this one
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                dropped.discard(pid)
 
 
-def fork(control: socket.socket, order: dict[str, object], descriptors: list[int], work: Work) -> dict[str, int]:
+def fork(
+    control: socket.socket, order: dict[str, object], descriptors: list[int], film: bytes, work: Work
+) -> dict[str, int]:
     parent = os.getpid()
     try:
         pid = os.fork()
@@ -89,6 +93,7 @@ def fork(control: socket.socket, order: dict[str, object], descriptors: list[int
         try:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.detach()  # its number will be that of the child's own socket
+            rehearsal.read(film)
             child.run(child.Order(**order), descriptors, parent, work)  # type: ignore[arg-type]  # as the parent sent it
         finally:
             os._exit(1)
@@ -103,16 +108,12 @@ def import_all_of_av() -> None:
 
 
 def warm_up() -> None:
-    """Let FFmpeg fill the tables of its decoders and scalers, which each child would have to do again."""
+    """Let FFmpeg fill the tables of its decoders, which each child would have to do again."""
     for name in (*VIDEO_DECODERS, *SOUND_DECODERS):
         with contextlib.suppress(av.FFmpegError):  # some want to see a file's headers
             decoder = CodecContext.create(name, "r")
             decoder.thread_count = 1
             decoder.open()
-    stored_rgb(VideoFrame(64, 64, "yuv420p"), VideoReformatter())
-    silence = AudioFrame("flt", "mono", 1024)
-    silence.sample_rate = 48_000
-    AudioResampler(format="fltp", layout="mono", rate=16_000).resample(silence)
 
 
 def count_threads() -> int:

@@ -128,6 +128,7 @@ BEHAVIOURS = {
     "negative-frame": say("frame", **FRAME | {"height": -8, "width": -8}),
     "too-often": say("frame", **FRAME | {"times": 1000}),
     "frame-without-time": say("frame", **FRAME | {"time_s": float("nan")}),
+    "frame-of-no-width": say("frame", **FRAME | {"stretch": [0.0, 1.0]}),
     "done-too-early": say("done"),
     "facts-for-a-frame": say("facts", **FACTS),
     "long-message": say("refused", code="too_large", message="x" * 501),

@@ -28,7 +28,7 @@ FALSE_FACTS = (
 )
 FALSE_FRAMES = (
     *("huge-frame", "overflowing-frame", "negative-frame", "too-often", "frame-without-time", "done-too-early"),
-    *("facts-for-a-frame", "garbage", "never-listen"),
+    *("frame-of-no-width", "facts-for-a-frame", "garbage", "never-listen"),
 )
 FALSE_SOUNDS = ("samples-of-nothing", "loud-samples", "more-samples-than-asked", "more-samples-than-fit", "garbage")
 

@@ -94,10 +94,7 @@ class Admission:
 
         `kind` tells whose work is alike; there are few.
         """
-        if self.at_work >= self.max_requests:
-            why = f"{self.at_work} requests are at work, as many as are allowed"
-            raise self.overloaded(why, self.mean_request_s / self.at_work)
-        self.weigh(self.queued_s() + self.coming_s, self.max_queue_s)
+        self.refuse(declared_bytes)
         place = Place(self, kind, STEP_BYTES if declared_bytes is None else 1)
         place.cover(1 if declared_bytes is None else declared_bytes)
         self.places.add(place)
@@ -109,13 +106,24 @@ class Admission:
             self.spool_bytes -= place.spool_bytes
             self.mean_request_s += SMOOTHING * (self.clock() - begin_s - self.mean_request_s)
 
-    def take_bytes(self, needed: int, step: int) -> int:
-        """Take as many bytes as are needed, rounded up to steps where there are so many; tells how many."""
+    def refuse(self, declared_bytes: int | None, entering: int = 0) -> None:
+        """Raise Overloaded where `place` would, after as many others as are `entering`."""
+        if self.at_work + entering >= self.max_requests:
+            why = f"{self.at_work + entering} requests are at work, as many as are allowed"
+            raise self.overloaded(why, self.mean_request_s / self.max_requests)
+        self.weigh(self.queued_s() + self.coming_s, self.max_queue_s)
+        self.refuse_bytes(1 if declared_bytes is None else declared_bytes)
+
+    def refuse_bytes(self, needed: int) -> None:
         free = self.max_spool_bytes - self.spool_bytes
         if needed > free:
             why = f"the uploads at work hold {self.spool_bytes} of {self.max_spool_bytes} bytes"
             raise self.overloaded(why, self.mean_request_s * (needed - free) / max(1, self.spool_bytes))
-        taken = min(free, math.ceil(needed / step) * step)
+
+    def take_bytes(self, needed: int, step: int) -> int:
+        """Take as many bytes as are needed, rounded up to steps where there are so many; tells how many."""
+        self.refuse_bytes(needed)
+        taken = min(self.max_spool_bytes - self.spool_bytes, math.ceil(needed / step) * step)
         self.spool_bytes += taken
         return taken
 

@@ -20,6 +20,7 @@ from service.admin import admin_token, build_admin_router
 from service.context import Finished
 from service.docs_page import build_docs_page
 from service.errors import MalformedRequest, MethodNotAllowed, NotFound, ServiceError, error_response
+from service.gate import Gate
 from service.lifecycle import Lifecycle
 from service.logs import log_request
 from service.middleware import RequestMiddleware
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestMiddleware, telemetry=telemetry, closing=lambda: lifecycle.draining, report=report)
     app.add_middleware(SecurityHeaders, over_tls=access.tls is not None)
     predictor = Predictor(settings, lifecycle, telemetry)
+    app.state.gate = Gate(lifecycle, access, predictor, telemetry, report)
     app.include_router(build_router(lifecycle, telemetry, predictor))
     token = admin_token(settings)
     if token is not None:

@@ -1,7 +1,8 @@
 """One request's items in the batcher, the batch that some of them go through, and what the caller is told."""
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -85,8 +86,8 @@ class Request:
         self.taken = self.computed = 0
         self.computing = 0
         """Batches on a device that hold items of it."""
-        self.since_s = 0.0
-        """When `computing` was last 0."""
+        self.since_s = math.inf
+        """When the first of these began, as far as that is known; infinity while there are none."""
         self.inference_s = 0.0
         self.largest_batch = 0
         self.output: Array | None = None
@@ -106,17 +107,17 @@ class Request:
         """Whether it has its answer, or nobody waits for one."""
         return self.answer.done()
 
-    def begin(self, now_s: float) -> None:
+    def begin(self) -> None:
         """A batch with items of it goes to a device."""
-        if not self.computing:
-            self.since_s = now_s
         self.computing += 1
 
-    def end(self, now_s: float, size: int) -> None:
-        """A batch of `size` items, some of them its own, came back."""
+    def end(self, began_s: float, now_s: float, size: int) -> None:
+        """A batch of `size` items, some of them its own, came back; the device began it at `began_s`."""
         self.computing -= 1
+        self.since_s = min(self.since_s, began_s)
         if not self.computing:
             self.inference_s += now_s - self.since_s
+            self.since_s = math.inf
         self.largest_batch = max(self.largest_batch, size)
 
     def keep(self, place: int, row: Array) -> None:
@@ -148,10 +149,28 @@ class Request:
 class Batch:
     """Items of several requests, for one graph, on one device."""
 
-    __slots__ = ("began_s", "builds", "cancel", "device", "expected_s", "members", "requests", "runner")
+    __slots__ = (
+        "alone",
+        "began_s",
+        "builds",
+        "cancel",
+        "clock",
+        "device",
+        "expected_s",
+        "given_s",
+        "members",
+        "requests",
+        "runner",
+    )
 
-    def __init__(self, device: int, members: Sequence[Member[Request]], now_s: float) -> None:
-        self.device, self.members, self.began_s = device, members, now_s
+    def __init__(
+        self, device: int, members: Sequence[Member[Request]], clock: Callable[[], float], *, alone: bool
+    ) -> None:
+        self.device, self.members, self.clock, self.alone = device, members, clock, alone
+        self.given_s = clock()
+        """When it was handed to the device."""
+        self.began_s = math.inf
+        """When a thread took it; infinity while it waits for one."""
         self.runner = members[0].request.runner
         self.builds = [member.build for member in members]
         self.requests = {member.request for member in members}
@@ -159,13 +178,17 @@ class Batch:
         self.expected_s = 0.0
         """How long it should take; set by whoever estimates."""
         for request in self.requests:
-            request.begin(now_s)
+            request.begin()
+
+    def begin(self) -> None:
+        """A thread has taken it. Called on that thread."""
+        self.began_s = self.clock()
 
     def deliver(self, results: Sequence[Result], now_s: float) -> int:
         """Give each member its row or its error; returns how many failed."""
         failed = 0
         for request in self.requests:
-            request.end(now_s, len(self.members))
+            request.end(self.began_s, now_s, len(self.members))
         for (request, place, _), result in zip(self.members, results, strict=True):
             if isinstance(result, BaseException):
                 failed += 1

@@ -8,8 +8,10 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from queue import SimpleQueue
 from typing import Final
 
 from service.batch import (
@@ -33,6 +35,8 @@ STALL_MIN_S: Final = 2.0
 STALL_BATCHES: Final = 5.0
 """A device counts as stalled after this many times the slowest warm-up batch."""
 CLOSE_TIMEOUT_S: Final = 20.0
+AHEAD_S: Final = 0.02
+"""A batch that takes longer is not handed out ahead: it would bind the device, and gain nothing to speak of."""
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +45,27 @@ class Batcher:
     """One queue in front of all devices. Use it from one event loop, between `start` and `close`.
 
     `lanes` names the device of each thread that computes: (0,) is one device, (0, 1) two, (0, 0) one that two threads
-    feed. A batch takes no longer than `latency_objective_s`, and no longer than the most hurried request has left, as
-    far as its size can see to that.
+    feed. While all threads of a device compute, `ahead` full batches may wait at it, if they are short: a thread takes
+    the next one without waiting for the event loop. A batch takes no longer than `latency_objective_s`, and no longer
+    than the most hurried request has left, as far as its size can see to that.
     """
 
     def __init__(
         self,
         *,
         lanes: Sequence[int] = (0,),
+        ahead: int = 0,
         latency_objective_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
         observer: Callable[[BatchReport], None] = lambda _: None,
     ) -> None:
         if not lanes:
             raise ValueError("a batcher needs at least one lane; name the device of each, for example (0,)")
-        self.devices, self.latency_objective_s = tuple(lanes), latency_objective_s
+        self.devices, self.ahead, self.latency_objective_s = tuple(lanes), ahead, latency_objective_s
+        self.threads = Counter(self.devices)
+        """Of each device."""
+        self.room = len(self.devices) + ahead * len(self.threads)
+        """Batches that all devices have at most."""
         self.clock, self.observer = clock, observer
         self.rate = DrainRate()
         self.turns = Turns[Request]()
@@ -63,9 +73,10 @@ class Batcher:
         self.requests: set[Request] = set()
         """All that are between the beginning and the end of their `run`."""
         self.lanes: list[Lane[Batch]] = []
-        self.free: list[Lane[Batch]] = []
+        self.jobs: dict[int, SimpleQueue[Batch | None]] = {}
+        """By device, what its lanes take next."""
         self.in_hand: list[Batch] = []
-        """The batches that devices compute, the oldest first."""
+        """The batches that devices have, the oldest first."""
         self.last_progress_s = clock()
         """When a batch finished, or work came to idle devices; while other batches run, when the oldest began."""
         self.slowest_warm_up_s = 0.0
@@ -78,8 +89,8 @@ class Batcher:
     async def start(self) -> None:
         """Begin to compute."""
         self.loop = asyncio.get_running_loop()
-        self.lanes = [Lane(device, self._finished) for device in self.devices]
-        self.free = [*self.lanes]
+        self.jobs = {device: SimpleQueue() for device in self.threads}
+        self.lanes = [Lane(device, self.jobs[device], self._finished) for device in self.devices]
         self.accepting = True
 
     async def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
@@ -99,8 +110,10 @@ class Batcher:
             self._abandon([*self.requests], "the service is stopping")
             self._set_timer(math.inf)
             for lane in self.lanes:
-                lane.close()
-            self.lanes, self.free = [], []
+                self.jobs[lane.device].put(None)
+            for lane in self.lanes:
+                lane.join()
+            self.lanes = []
 
     def expect(self, runners: Iterable[Runner]) -> None:
         """Take over what warm-up measured, so that the first predictions are not blind."""
@@ -162,7 +175,7 @@ class Batcher:
         """What is left of the batches in hand."""
         rest_s, now_s = 0.0, self.clock()
         for batch in self.in_hand:
-            rest_s += max(0.0, batch.expected_s - (now_s - batch.began_s))
+            rest_s += max(0.0, batch.expected_s - max(0.0, now_s - batch.began_s))
         return rest_s
 
     def _enter(self, request: Request) -> None:
@@ -175,7 +188,9 @@ class Batcher:
         self.deadlines.add(request)
         if request.deadline_s < self.timer_s:
             self._set_timer(request.deadline_s)
-        if self.free and not self.stepping:  # at the end of this turn of the event loop: who comes in it, comes along
+        if (
+            not self.stepping and len(self.in_hand) < self.room
+        ):  # at the end of this turn of the event loop: who comes in it, comes along
             self.stepping = True
             self.loop.call_soon(self._step)
 
@@ -200,7 +215,7 @@ class Batcher:
         self.stepping = False
         try:
             self._drop_expired()
-            while self.free and self.turns and self._begin():
+            while self.turns and self._begin():
                 pass
         except Exception:
             log.exception("the batch loop died and was restarted")
@@ -212,19 +227,26 @@ class Batcher:
 
         Whether there was one to hand out.
         """
-        busy = {batch.device for batch in self.in_hand}
-        lane = next((lane for lane in self.free if lane.device not in busy), None)
-        if lane is None:
-            lane, runner = self.free[0], self.turns.first().runner
-            if self.turns.waiting[runner.key] < runner.warm_up.useful_batch:
-                return False
+        given = Counter(batch.device for batch in self.in_hand)
+        device = min(self.threads, key=given.__getitem__)
+        if given[device] and not self._takes_more(device, given[device]):
+            return False
         now_s = self.clock()
-        batch = Batch(lane.device, self.turns.next_batch(partial(self._size, now_s), self._in_danger(now_s)), now_s)
+        members = self.turns.next_batch(partial(self._size, now_s), self._in_danger(now_s))
+        batch = Batch(device, members, self.clock, alone=not self.in_hand and not self.turns)
         batch.expected_s = self.rate.batch_s(batch.runner.key, len(batch.members))
         self.in_hand.append(batch)
-        self.free.remove(lane)
-        lane.submit(batch)
+        self.jobs[device].put(batch)
         return True
+
+    def _takes_more(self, device: int, given: int) -> bool:
+        """Whether a device that has `given` batches may have one more of those whose turn it is."""
+        if given >= self.threads[device] + self.ahead:
+            return False
+        key, useful = self.turns.first().runner.key, self.turns.first().runner.warm_up.useful_batch
+        if self.turns.waiting[key] < useful:
+            return False
+        return given < self.threads[device] or self.rate.batch_s(key, useful) <= AHEAD_S
 
     def _size(self, now_s: float, runner: Runner) -> int:
         waiting = self.turns.waiting[runner.key]
@@ -240,15 +262,14 @@ class Batcher:
         end_s = now_s + self.drain_s()
         return self.deadlines.until(end_s) if self.deadlines.earliest_s() < end_s else []
 
-    def _finished(self, lane: Lane[Batch], batch: Batch, results: Sequence[Result]) -> None:
+    def _finished(self, batch: Batch, results: Sequence[Result]) -> None:
         """A device has computed a batch, or given up."""
         if batch not in self.in_hand:  # closed meanwhile
             return
         self.in_hand.remove(batch)
-        self.free.append(lane)
         try:
             now_s = self.clock()
-            self.last_progress_s = min([now_s, *(other.began_s for other in self.in_hand)])
+            self.last_progress_s = min([now_s, *(other.given_s for other in self.in_hand)])
             failed = batch.deliver(results, now_s)
             for request in batch.requests:
                 if request.done():

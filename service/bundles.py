@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -215,8 +216,9 @@ class BundleLoader:
             if unchanged is not None:
                 return unchanged
             runners = {frozenset(graph.available): self.runner(bundle, graph) for graph in bundle.manifest.graphs}
-            for device in range(len(self.providers.devices)):
-                bundle_format.check_golden(bundle, partial(run_on, device, runners))
+            ways = (False, True) if self.plan.intra_op > 1 else (False,)
+            for device, alone in product(range(len(self.providers.devices)), ways):
+                bundle_format.check_golden(bundle, partial(run_on, device, alone, runners))
             golden = {frozenset(graph.available): first_window(bundle, graph) for graph in bundle.manifest.graphs}
             loaded = LoadedBundle(bundle, runners, self.nets(bundle), golden)
         except (BundleError, GraphError) as error:
@@ -235,7 +237,8 @@ class BundleLoader:
                 bundle.file(graph.file),
                 graph,
                 providers=self.providers,
-                intra_op_threads=self.plan.intra_op,
+                intra_op_threads=1,
+                lone_threads=self.plan.intra_op,
                 key=hashlib.sha256(repr(identity).encode()).hexdigest()[:12],
             )
             example, _ = bundle.golden(graph)
@@ -269,9 +272,9 @@ def first_window(bundle: Bundle, graph: GraphSpec) -> Arrays:
     return {modality: array[0].copy() for modality, array in inputs.items()}
 
 
-def run_on(device: int, runners: Runners, graph: GraphSpec, arrays: Arrays) -> NDArray[np.generic]:
-    """The graph's output on the device of this place among all."""
-    return runners[frozenset(graph.available)].on_device(device).run(arrays)
+def run_on(device: int, alone: bool, runners: Runners, graph: GraphSpec, arrays: Arrays) -> NDArray[np.generic]:
+    """The graph's output on the device of this place among all, with other runs beside it or `alone`."""
+    return runners[frozenset(graph.available)].on_device(device, alone=alone).run(arrays)
 
 
 def net_files(files: FaceNetFiles) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The commands `pkdot serve`, `pkdot bundle` and `pkdot keys`."""
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -80,7 +81,13 @@ def run_serve(arguments: argparse.Namespace) -> int:
         app = create_app(settings)
     except SettingsError as error:
         return say(str(error), code=2)
-    server = Server(app, settings, lambda port: announce(app.state.lifecycle.require(), settings, port, arguments.json))
+
+    def ready(port: int) -> None:
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: to look through it for garbage again and again is in vain
+        announce(app.state.lifecycle.require(), settings, port, arguments.json)
+
+    server = Server(app, settings, ready)
     try:
         server.run()
     except SystemExit:  # uvicorn's way to say that it cannot listen, with an exit code of its own

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from service.offload import offload
+from service.priority import stand_back
 
 T = TypeVar("T")
 REMEMBERED: Final = 15
@@ -20,7 +21,7 @@ class Decoders:
     def __init__(self, count: int, observer: Callable[[float], None] = lambda _: None) -> None:
         self.count = count
         self.observer = observer
-        self.executor = ThreadPoolExecutor(count, "decode")
+        self.executor = ThreadPoolExecutor(count, "decode", initializer=stand_back)
         self.unfinished = 0
         self.recent_s: deque[float] = deque(maxlen=REMEMBERED)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.cancellation import Cancellation, RunCancelled
+from service.priority import stand_back
 from service.warm_up import WarmUp
 
 JOIN_S: Final = 0.5
@@ -50,8 +51,8 @@ class Runner(Protocol):
     def warm_up(self) -> WarmUp:
         """What its first runs took."""
 
-    def on_device(self, device: int) -> Self:
-        """The same graph on the device of this index; itself on its own."""
+    def on_device(self, device: int, *, alone: bool = False) -> Self:
+        """The same graph on the device of this index, itself on its own; `alone` where nothing else runs there."""
 
     def run(self, inputs: Tensors, cancel: Cancellation | None = None) -> Array:
         """(batch, ...) of one array (batch, ...) per modality; any error once `cancel` was asked for."""
@@ -69,38 +70,44 @@ class Job(Protocol):
         """Its items."""
 
     @property
+    def alone(self) -> bool:
+        """Whether it has the device to itself when it comes."""
+
+    @property
     def cancel(self) -> Cancellation:
         """Asked once nobody waits for any of them."""
+
+    def begin(self) -> None:
+        """A thread has taken it."""
 
 
 J = TypeVar("J", bound=Job)
 
 
 class Lane(Generic[J]):
-    """A thread that computes one batch after another on one device, and tells the event loop of each."""
+    """A thread that computes one batch after another on one device, and tells the event loop of each.
 
-    def __init__(self, device: int, done: Callable[["Lane[J]", J, list[Result]], None]) -> None:
-        self.device, self.done = device, done
-        self.jobs: SimpleQueue[J | None] = SimpleQueue()
+    The lanes of a device share their `jobs`; None ends one of them.
+    """
+
+    def __init__(self, device: int, jobs: "SimpleQueue[J | None]", done: Callable[[J, list[Result]], None]) -> None:
+        self.device, self.jobs, self.done = device, jobs, done
         self.loop = asyncio.get_running_loop()
         # a daemon, since a stuck device must not hold the exit
         self.thread = threading.Thread(target=self._work, name=f"device-{device}", daemon=True)
         self.thread.start()
 
-    def submit(self, job: J) -> None:
-        """Compute a batch as soon as those before it are done."""
-        self.jobs.put(job)
-
-    def close(self) -> None:
-        """End after the batch in hand; waits a moment, since the process must not end inside a run that can stop."""
-        self.jobs.put(None)
+    def join(self) -> None:
+        """Wait a moment for its end, since the process must not end inside a run that can stop."""
         self.thread.join(JOIN_S)
 
     def _work(self) -> None:
+        stand_back()
         while (job := self.jobs.get()) is not None:
-            results = compute(job.runner.on_device(self.device), job.builds, job.cancel)
+            job.begin()
+            results = compute(job.runner.on_device(self.device, alone=job.alone), job.builds, job.cancel)
             with contextlib.suppress(RuntimeError):  # the event loop has closed: nobody is left to be told
-                self.loop.call_soon_threadsafe(self.done, self, job, results)
+                self.loop.call_soon_threadsafe(self.done, job, results)
             del job, results  # while it waits a thread must not keep a batch alive
 
 

@@ -20,9 +20,10 @@ from service.admission import Admission
 from service.batcher import Batcher
 from service.bundles import BundleShelf, ShelfReader
 from service.decoders import Decoders
-from service.errors import NotReady
+from service.errors import DeadlineExceeded, NotReady
 from service.offload import offload
 from service.pipeline import Pipeline
+from service.priority import stand_back
 from service.provider_options import RuntimeOptions
 from service.providers import Providers, ProvidersError
 from service.reload import Reloader
@@ -61,6 +62,12 @@ class Resources:
     series: BundleSeries
     shadow: Shadow
     reloader: Reloader
+
+    def refuse_hopeless(self, runner_key: str, left_s: float) -> None:
+        """Raise DeadlineExceeded at the headers where the queue of this graph is beyond the time that is left."""
+        wait_s = self.pipeline.decoders.predicted_wait_s() + self.batcher.predicted_wait_s(runner_key, 1)
+        if wait_s > left_s:
+            raise DeadlineExceeded(f"the queue would take {wait_s:.2f} s, but only {max(0.0, left_s):.2f} s are left")
 
 
 class Lifecycle:
@@ -141,14 +148,16 @@ class Lifecycle:
         """Start the sandbox, load and prove the bundles in a thread, then start the batch loop."""
         settings = self.settings
         threads = stack.enter_context(ThreadPoolExecutor(SIDE_THREADS, "side"))
-        sandbox = await offload(threads, partial(self.start_sandbox, stack))
-        reader, shelf, providers, plan = await offload(threads, partial(load, settings))
+        with ThreadPoolExecutor(1, "start", initializer=stand_back) as starter:  # its children take after it
+            sandbox = await offload(starter, partial(self.start_sandbox, stack))
+            reader, shelf, providers, plan = await offload(starter, partial(load, settings))
         series = BundleSeries(self.telemetry)
         series.follow(shelf)
         decoders = Decoders(plan.decoders, lambda took_s: self.telemetry.decoding.add(took_s / plan.decoders))
         stack.callback(decoders.close)
         batcher = Batcher(
             lanes=[device for device in range(len(providers.devices)) for _ in range(plan.lanes)],
+            ahead=plan.lanes,
             latency_objective_s=settings.latency_objective_s,
             observer=series.observe,
         )

@@ -3,14 +3,16 @@
 It tells of requests, never of what was in them: no content, no file's name, no field's value.
 """
 
+import contextlib
 import json
 import logging
 import re
 import sys
+import time
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 from urllib.parse import quote
 
 from service.context import STAGES, Finished
@@ -19,6 +21,8 @@ LogFormat = Literal["text", "json"]
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 REQUESTS: Final = "pkdot.requests"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+MAX_GATHERED: Final = 100
+"""Lines of requests that are not written yet."""
 MAX_PATH_CHARS: Final = 200
 CONTINUED: Final = "\n    "
 """What a traceback's lines begin with; a record's first line never does."""
@@ -30,11 +34,20 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 def set_up_logging(log_format: LogFormat = "text") -> None:
     """Everything from INFO on goes to stderr in this format."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = RequestLines(sys.stderr)
     handler.setFormatter(TextFormatter() if log_format == "text" else JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a caller's bad form is no event of ours
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # no line tells of these, and to find them out takes longer than to write the line
+    logging._srcfile = None  # as the HOWTO of logging has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def write_gathered() -> None:
+    """Write the lines of requests that wait; call it a few times a second."""
+    for handler in logging.root.handlers:
+        handler.flush()
 
 
 def log_request(finished: Finished) -> None:
@@ -84,11 +97,45 @@ def as_text(facts: dict[str, Any]) -> str:
     return " ".join([head, *(f"{name}={'-' if value is None else value}" for name, value in named.items())])
 
 
+class RequestLines(logging.StreamHandler[TextIO]):
+    """Lines of requests are gathered until `flush`, or until another line comes, which is written at once.
+
+    To write lets another thread have the interpreter; to get it back takes longer than the line itself.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.lines.append(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
+        if record.name != REQUESTS or record.levelno > logging.INFO or len(self.lines) >= MAX_GATHERED:
+            self.flush()
+
+    def flush(self) -> None:
+        with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):  # nobody reads the log
+            lines, self.lines = self.lines, []
+            if lines:
+                self.stream.write("".join(lines))
+            super().flush()
+
+
 class TextFormatter(logging.Formatter):
     """A line for people. Only the lines of a traceback begin with blanks."""
 
     def __init__(self) -> None:
         super().__init__(TEXT)
+        self.second, self.second_text = -1, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - logging's
+        """As logging has it, but made once a second."""
+        second = int(record.created)
+        if second != self.second:
+            self.second_text, self.second = time.strftime(self.default_time_format, time.localtime(second)), second
+        return f"{self.second_text},{int(record.msecs):03}"
 
     def format(self, record: logging.LogRecord) -> str:
         record.message = record.getMessage()
@@ -101,10 +148,10 @@ class JsonFormatter(logging.Formatter):
     """An object for machines: `time`, `level`, `logger`, `message`, and the fields of a request where it is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        created = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         facts: dict[str, Any] | None = getattr(record, "facts", None)
         entry = {
-            "time": time.replace("+00:00", "Z"),
+            "time": created.replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
             "message": "request" if facts else record.getMessage(),

@@ -11,13 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.context import Finished, RequestContext, new_context
 from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
 from service.logs import logger
-from service.protocol import CUT_SHORT, DISCARD_BYTES, DISCARD_S
+from service.protocol import CLOSE, CUT_SHORT, DISCARD_BYTES, DISCARD_S
 from service.stream.exchange import StreamExchange
 from service.telemetry import Telemetry
 
 NDJSON: Final = (b"content-type", b"application/x-ndjson")
 NO_STORE: Final = (b"cache-control", b"no-store")
-CLOSE: Final = (b"connection", b"close")
 
 
 class RequestMiddleware:
@@ -133,12 +132,7 @@ class Exchange:
         await self.upstream_send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def headers(self, *, streamed: bool) -> list[tuple[bytes, bytes]]:
-        """What every answer has; a stream begins before its stages are over, so it does not tell their times."""
-        added = [(b"x-request-id", self.context.request_id.encode("ascii")), NO_STORE]
-        if self.context.task is not None:
-            added.append((b"endpoint-load-metrics", self.telemetry.load_report().encode("ascii")))
-            if not streamed:
-                added.append((b"server-timing", self.context.server_timing().encode("ascii")))
+        added = common_headers(self.context, self.telemetry, streamed=streamed)
         if self.closing() or self.unread:
             added.append(CLOSE)
         return added
@@ -149,3 +143,15 @@ class Exchange:
             async with asyncio.timeout(DISCARD_S):
                 while self.unread and left > 0:
                     left -= len((await self.receive()).get("body", b""))
+
+
+def common_headers(
+    context: RequestContext, telemetry: Telemetry, *, streamed: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """What every answer has; a stream begins before its stages are over, so it does not tell their times."""
+    added = [(b"x-request-id", context.request_id.encode("ascii")), NO_STORE]
+    if context.task is not None:
+        added.append((b"endpoint-load-metrics", telemetry.load_report().encode("ascii")))
+        if not streamed:
+            added.append((b"server-timing", context.server_timing().encode("ascii")))
+    return added

@@ -35,6 +35,8 @@ T = TypeVar("T")
 DIGITS: Final = re.compile(r"[0-9]{1,20}")
 CLOCK_S: Final = 0.05
 """Two clocks that read a deadline may differ by so much."""
+WATCH_AFTER_S: Final = 0.1
+"""To watch for a client's leaving takes a task; most of what is quick need not pay for it."""
 
 
 class Predictor:
@@ -75,7 +77,8 @@ class Predictor:
         boundary = boundary_of(request.headers.get("content-type", ""))
         key = idempotency_key(request.headers)
         declared_bytes = self.declared_bytes(request.headers)
-        self.refuse_hopeless(task, resources, deadline_s)
+        key_of_default = next(iter(default_bundle(resources.shelf, task).runners.values())).key
+        resources.refuse_hopeless(key_of_default, deadline_s - time.monotonic())
         with resources.admission.place(task, declared_bytes) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:
@@ -100,15 +103,6 @@ class Predictor:
         if int(given) > self.settings.max_upload_bytes:
             raise too_large(self.settings.max_upload_bytes)
         return int(given)
-
-    def refuse_hopeless(self, task: Task, resources: Resources, deadline_s: float) -> None:
-        """Raise at the headers where no upload can help: no bundle for the task, or a queue beyond the deadline."""
-        bundle = default_bundle(resources.shelf, task)
-        key = next(iter(bundle.runners.values())).key
-        wait_s = resources.pipeline.decoders.predicted_wait_s() + resources.batcher.predicted_wait_s(key, 1)
-        left_s = deadline_s - time.monotonic()
-        if wait_s > left_s:
-            raise DeadlineExceeded(f"the queue would take {wait_s:.2f} s, but only {left_s:.2f} s are left")
 
     async def read_upload(self, task: Task, request: Request, boundary: bytes, spool: Spool, place: Place) -> Form:
         context: RequestContext = request.state.context
@@ -208,14 +202,46 @@ async def covered(chunks: AsyncIterator[bytes], place: Place) -> AsyncIterator[b
 
 
 async def while_connected(work: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """The result of `work`; ClientGone, with `work` cancelled and ended, as soon as the client has left."""
-    working, watching = asyncio.create_task(work), asyncio.create_task(disconnected(receive))
+    """The result of `work`; ClientGone, with `work` cancelled and ended, soon after the client has left."""
+    client = Client(receive)
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return await working
-        raise ClientGone
+        return await work
+    except asyncio.CancelledError:
+        if client.called_off():
+            raise ClientGone from None
+        raise
     finally:
-        working.cancel()
-        watching.cancel()
-        await ended(working, watching)
+        await client.ignore()
+
+
+class Client:
+    """Cancels the task that makes this, once the client has left; within `WATCH_AFTER_S` nobody looks."""
+
+    def __init__(self, receive: Receive) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # a request is answered in one
+        self.receive, self.task, self.cancelled_before = receive, task, task.cancelling()
+        self.watching: asyncio.Task[None] | None = None
+        self.left = self.ignored = False
+        self.timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self.watch)
+
+    def watch(self) -> None:
+        self.watching = asyncio.create_task(disconnected(self.receive))
+        self.watching.add_done_callback(self.leave)
+
+    def leave(self, watching: "asyncio.Task[None]") -> None:
+        if not self.ignored and not watching.cancelled():
+            self.left = True
+            self.task.cancel()
+
+    def called_off(self) -> bool:
+        """Whether a cancellation was this one's, and no other's too."""
+        return self.left and self.task.uncancel() <= self.cancelled_before
+
+    async def ignore(self) -> None:
+        """Whether the client leaves does not matter any more."""
+        self.ignored = True
+        self.timer.cancel()
+        if self.watching is not None:
+            self.watching.cancel()
+            await ended(self.watching)

@@ -5,10 +5,13 @@ other requests (RFC 9112, sections 3.2, 6.1, 6.3 and 7.1), and what would hold a
 """
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
 
+from starlette.responses import Response
+from starlette.types import Scope
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.head_with_body import HeadWithBody
 
@@ -19,6 +22,8 @@ MAX_PIPELINED: Final = 16
 DISCARD_BYTES: Final = 1 << 20
 DISCARD_S: Final = 1.0
 """What is still read of a client that was refused: to close at once would reset the connection under its answer."""
+READ_BYTES: Final = 1 << 20
+"""Taken from the system at a time, into a buffer that all connections of a server share: none keeps it."""
 UNREAD_S: Final = 30.0
 """A client that takes nothing of its answer for so long is given up."""
 CUT_SHORT: Final = "cut_short"
@@ -27,6 +32,7 @@ BAD_REQUEST: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
     b"connection: close\r\n\r\n%b"
 )
+CLOSE: Final = (b"connection", b"close")
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -34,14 +40,15 @@ class Refused(Exception):
     """Not a request that is answered. Raised within the parser, which reports it as an error in what it reads."""
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One connection. It is closed where a request's headers are not complete `HEADERS_WITHIN_S` after its begin.
 
     Broken HTTP gets a bare 400; a whole request before it is answered first.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, gate: Callable[[Scope], Response | None], buffer: memoryview, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.gate, self.buffer = gate, buffer
         self.running: RequestResponseCycle | None = None
         """The request that is being answered; `cycle` is the last one that came."""
         self.within_head = False
@@ -51,6 +58,8 @@ class Protocol(HttpToolsProtocol):
         self.deaf = False
         """Whether what still comes is thrown away."""
         self.discarded_bytes = 0
+        self.refused = False
+        """Whether the request whose body comes has its answer already."""
         self.timer: asyncio.TimerHandle | None = None
         self.unread_timer: asyncio.TimerHandle | None = None
 
@@ -66,13 +75,19 @@ class Protocol(HttpToolsProtocol):
         self.leave_running()
         super().connection_lost(exc)
 
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the signature of a protocol
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self.buffer[:nbytes])  # type: ignore[arg-type]  # the parser reads any buffer
+
     def data_received(self, data: bytes) -> None:
         if self.deaf:
             self.discard(len(data))
             return
         self.unparsed_bytes += len(data)
         super().data_received(data)
-        if self.deaf:
+        if self.deaf or self.refused:
             return
         if self.unparsed_bytes > MAX_HEADER_BYTES:
             self.send_400_response("The headers are too large.")
@@ -125,11 +140,26 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self.unparsed_bytes = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if self.refused or cycle.response_complete:
+            return
+        # uvicorn would copy it into a buffer, and out of that again; and stop to read after each 64 kB
+        if not cycle.body:
+            cycle.body = body  # type: ignore[assignment]  # it is given to the app as bytes
+        else:
+            if not isinstance(cycle.body, bytearray):
+                cycle.body = bytearray(cycle.body)
+            cycle.body += body
+        if len(cycle.body) > READ_BYTES:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self.unparsed_bytes = 0
-        super().on_message_complete()
+        if self.refused:
+            self.end_refusal(self.cycle)
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self.writer.answered()
@@ -170,7 +200,39 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
-        super()._start_asgi_task(cycle, app)
+        refusal = self.gate(cast("Scope", cycle.scope))
+        if refusal is None:
+            super()._start_asgi_task(cycle, app)
+        else:
+            self.refuse(cycle, refusal)
+
+    def refuse(self, cycle: RequestResponseCycle, refusal: Response) -> None:
+        """Answer at once. What comes of the body is dropped; where it ends soon, the connection lives on."""
+        cycle.keep_alive = cycle.keep_alive and not cycle.waiting_for_100_continue and is_short(cycle.scope["headers"])
+        closing = [] if cycle.keep_alive else [CLOSE]
+        headers = [*cycle.default_headers, *refusal.raw_headers, *closing]
+        self.writer.transport.write(whole(refusal.status_code, headers, bytes(refusal.body)))
+        cycle.response_started = True
+        if not cycle.more_body:
+            self.end_refusal(cycle)
+            return
+        self.stop_timer()
+        self.close_after(DISCARD_S)
+        if cycle.keep_alive:
+            self.refused = True
+            return
+        self.deaf = True
+        if self.writer.transport.can_write_eof():  # TLS has no such half
+            self.writer.transport.write_eof()
+
+    def end_refusal(self, cycle: RequestResponseCycle) -> None:
+        """The refused request has ended; the next one may come."""
+        self.refused = False
+        self.stop_timer()
+        cycle.more_body, cycle.response_complete = False, True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
         """So clients offer HTTP/2. The answer is HTTP/1.1, on a connection of its own."""
@@ -220,3 +282,17 @@ def refuse_ambiguous(version: str, url: bytes, headers: Headers) -> None:
 
 def has_body(headers: Headers) -> bool:
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+
+
+def is_short(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the body's end is known, and near enough to read up to it."""
+    return all(
+        name != b"transfer-encoding" and (name != b"content-length" or int(value) <= DISCARD_BYTES)
+        for name, value in headers
+    )
+
+
+def whole(status: int, headers: Headers, body: bytes) -> bytes:
+    """An answer as it is sent."""
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    return STATUS_LINE[status] + lines + b"\r\n" + body

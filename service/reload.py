@@ -15,6 +15,7 @@ from models.bundle import BundleError
 from service.bundles import BundleShelf, LoadedBundle, ShelfReader
 from service.errors import BundleRefused, ReloadRunning, ServiceError
 from service.offload import ended, offload
+from service.priority import stand_back
 from service.providers import ProvidersError
 
 Role = Literal["bundle", "canary", "shadow"]
@@ -59,7 +60,7 @@ class Reloader:
 
     def start(self) -> None:
         """Begin to listen to `ask`."""
-        self.thread = ThreadPoolExecutor(1, "reload")
+        self.thread = ThreadPoolExecutor(1, "reload", initializer=stand_back)
         self.listener = asyncio.create_task(self.listen(), name="reload")
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,9 +49,11 @@ class GraphRunner:
         *,
         providers: Providers,
         intra_op_threads: int,
+        lone_threads: int = 1,
         key: str = "",
         device: int | None = None,
     ) -> None:
+        """`lone_threads` are those of a run that is alone; where they are more, that takes a second session."""
         self.key = key or graph.file
         """Names the graph where time is estimated and measured."""
         self.device = providers.devices[0] if device is None else device
@@ -88,21 +91,31 @@ class GraphRunner:
         self.watch: Callable[[Arrays], None] | None = None
         """Told what the T-Nets expect of their errors, (batch,) by modality, after each run; None: nobody asks."""
         others = providers.devices[1:] if device is None else ()
+        like = partial(GraphRunner, model, graph, providers=providers, key=self.key)
+        self.lone: GraphRunner | None = (
+            like(intra_op_threads=lone_threads, lone_threads=lone_threads, device=self.device)
+            if lone_threads > intra_op_threads
+            else None
+        )
+        """What runs alone here, with more threads; None where it has no more."""
         self.twins: tuple[GraphRunner, ...] = tuple(
-            GraphRunner(
-                model, graph, providers=providers, intra_op_threads=intra_op_threads, key=self.key, device=other
-            )
-            for other in others
+            like(intra_op_threads=intra_op_threads, lone_threads=lone_threads, device=other) for other in others
         )
 
-    def on_device(self, index: int) -> "GraphRunner":
-        """The same graph on the device of this place in `Providers.devices`; this one on the first."""
-        return self if index == 0 else self.twins[index - 1]
+    def on_device(self, index: int, *, alone: bool = False) -> "GraphRunner":
+        """The same graph on the device of this place in `Providers.devices`; this one on the first.
+
+        `alone` where nothing else runs there.
+        """
+        runner = self if index == 0 else self.twins[index - 1]
+        return runner.lone if alone and runner.lone is not None else runner
 
     def watch_all(self, watch: Callable[[Arrays], None] | None) -> None:
-        """Set `watch` here and on the other devices."""
-        for runner in (self, *self.twins):
-            runner.watch = watch
+        """Set `watch` here, for lone runs, and on the other devices."""
+        self.watch = watch
+        for other in (self.lone, *self.twins):
+            if other is not None:
+                other.watch_all(watch)
 
     def run(self, inputs: Arrays, cancel: Cancellation | None = None) -> NDArray[np.generic]:
         """Output (batch, ...) of one array (batch, ...) per modality.
@@ -204,6 +217,8 @@ class GraphRunner:
         if not self.on_gpu:
             self.release_memory(example)
         self.warm_up = WarmUp(slowest_s, tuple(times), padded=self.on_gpu)
+        if self.lone is not None:  # to run it once is enough, which is done where it is proven
+            self.lone.warm_up = self.warm_up
         for twin in self.twins:
             twin.warm(example)
         return self.warm_up

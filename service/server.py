@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -18,7 +19,8 @@ from fastapi import FastAPI
 
 from service.access.access import Access
 from service.lifecycle import Lifecycle
-from service.protocol import Protocol
+from service.logs import write_gathered
+from service.protocol import READ_BYTES, Protocol
 from service.settings import Settings
 from service.stream.protocol import StreamProtocol
 from service.stream.streams import Streams
@@ -44,7 +46,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=Protocol,
+                http=partial(Protocol, gate=app.state.gate, buffer=memoryview(bytearray(READ_BYTES))),  # type: ignore[arg-type]  # it is called as a class is
                 ws=StreamProtocol,
                 ws_max_size=2
                 * settings.max_stream_message_bytes,  # what is a little too large gets a problem, not 1009
@@ -91,6 +93,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the serving."""
+        write_gathered()
         if self.lifecycle.draining:
             self.streams.leave()
         if self.stop_at_s is not None and time.monotonic() >= self.stop_at_s:

@@ -6,13 +6,10 @@ only while no window waits for the device, and what goes wrong with it is counte
 
 import asyncio
 import logging
-import os
 import random
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
@@ -25,11 +22,11 @@ from models.outputs import label_probabilities
 from service.bundles import BundleShelf, LoadedBundle
 from service.device import Array, BuildItem
 from service.offload import ended, offload
+from service.priority import SPARE_TIME, stand_back
 from service.telemetry import Telemetry
 
 MAX_PENDING: Final = 16
 """Windows that are kept for the shadow; each is a copy of about 0.4 MB."""
-LOWEST_PRIORITY: Final = 19
 
 logger = logging.getLogger("pkdot")
 
@@ -66,7 +63,7 @@ class Shadow:
 
     def start(self) -> None:
         """Begin to compare."""
-        self.thread = ThreadPoolExecutor(1, "shadow", initializer=yield_to_others)
+        self.thread = ThreadPoolExecutor(1, "shadow", initializer=partial(stand_back, SPARE_TIME))
         self.worker = asyncio.create_task(self.work(), name="shadow")
 
     async def close(self) -> None:
@@ -169,9 +166,3 @@ def readings(manifest: Manifest, graph: GraphSpec, row: NDArray[np.generic]) -> 
         return {"pain": float(probabilities @ np.arange(len(probabilities)))}
     names = output_names(manifest.task, manifest.values)
     return dict(zip(names, np.asarray(row, np.float64).tolist(), strict=True))
-
-
-def yield_to_others() -> None:
-    """Give this thread the lowest priority; where the system has none for threads, it runs like any other."""
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)

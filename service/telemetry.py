@@ -106,6 +106,7 @@ class Telemetry:
         self.in_flight_of, self.requests_of = cache(self.in_flight.labels), cache(self.requests.labels)
         self.request_seconds_of = cache(self.request_seconds.labels)
         self.stage_seconds_of = cache(self.stage_seconds.labels)
+        self.modality_windows_of = cache(self.modality_windows.labels)
 
         self.watch("queue_items", "Windows that wait for the device.", lambda: self.queue_items())
         self.watch(
@@ -146,9 +147,9 @@ class Telemetry:
                 self.answer_value.labels(task, name, version, output).observe(value)
             if window.answer is not None and window.computed.graph is not None:
                 for modality in window.computed.graph.available:
-                    self.modality_windows.labels(modality, "observed").inc()
+                    self.modality_windows_of(modality, "observed").inc()
                 for modality in window.computed.graph.hallucinated:
-                    self.modality_windows.labels(modality, "hallucinated").inc()
+                    self.modality_windows_of(modality, "hallucinated").inc()
 
     def hallucinated(self, bundle: tuple[str, str], modality: str, distances: Iterable[float]) -> None:
         """How far windows' hallucinations of `modality` lie from those of training, by graphs of `bundle`."""

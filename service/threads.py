@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-MAX_LANES: Final = 4
-"""More runs of a graph at once hold more memory and gain little."""
+MAX_LANES: Final = 32
+"""Each run at once holds memory of its own."""
 
 
 class ThreadPlan(NamedTuple):
@@ -14,7 +14,7 @@ class ThreadPlan(NamedTuple):
 
     cores: int
     intra_op: int
-    """Threads that a graph's runs share."""
+    """Threads of a graph's run that is alone; others have one each."""
     decoders: int
     """Recordings that are decoded at once, one core each."""
     lanes: int = 1
@@ -24,12 +24,12 @@ class ThreadPlan(NamedTuple):
 def plan_threads(cores: int, on_gpu: bool) -> ThreadPlan:
     """On a CPU computing and decoding may each use every core; beside a GPU one core feeds it and the rest decode.
 
-    Nothing spins, so a thread that waits costs nothing, and the two seldom peak together: tensors need no decoder, and
-    a recording is decoded before it is computed. One run at a time leaves cores idle where its operators cannot be
-    divided, so several runs share a graph's threads: a lone run still has them all.
+    A thread that waits for work costs nothing, and the two seldom peak together: tensors need no decoder, and a
+    recording is decoded before it is computed. Runs side by side with a thread each waste nothing; to divide one run
+    among threads costs them waiting for each other at each operator, so that is done for a run that is alone.
 
     >>> plan_threads(8, on_gpu=False)
-    ThreadPlan(cores=8, intra_op=8, decoders=8, lanes=4)
+    ThreadPlan(cores=8, intra_op=8, decoders=8, lanes=8)
     """
     if cores < 1:
         raise ValueError(f"a plan needs at least one core; got {cores}")

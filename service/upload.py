@@ -93,13 +93,18 @@ class Spool:
         self.memory_bytes = memory_bytes
         self.executor = executor
         self.size = 0
-        self.unwritten = bytearray()
+        self.unwritten: bytes | bytearray | memoryview = b""
         self.file: io.FileIO | None = None
         self.hashed = blake2b(digest_size=DIGEST_BYTES)
         """What was written out."""
 
-    async def write(self, data: bytes) -> None:
-        self.unwritten += data
+    async def write(self, data: bytes | memoryview) -> None:
+        if not self.unwritten:
+            self.unwritten = data  # as it is: small bodies come in one piece
+        else:
+            if not isinstance(self.unwritten, bytearray):
+                self.unwritten = bytearray(self.unwritten)
+            self.unwritten += data
         self.size += len(data)
         if len(self.unwritten) > self.memory_bytes:
             await self.flush()
@@ -129,7 +134,7 @@ class Spool:
                 rest = rest[self.file.write(rest) or 0 :]
         finally:
             rest.release()
-        self.unwritten = bytearray()
+        self.unwritten = b""
 
     async def digest(self) -> bytes:
         """BLAKE2b of all pieces one behind the other."""
@@ -156,7 +161,7 @@ class Spool:
 
     def close(self) -> None:
         """Give the bytes back; a file in a thread, since to free a large one takes the disk its time."""
-        self.unwritten = bytearray()
+        self.unwritten = b""
         if self.file is not None:
             try:
                 self.executor.submit(self.file.close)

@@ -4,7 +4,8 @@ python benchmarks/harness/load.py --port 8000 --request request.bin --concurrenc
 python benchmarks/harness/load.py --port 8000 --request request.bin --rate 100 --seconds 5
 
 Closed loop: every connection sends its next request once the last one is answered. Open loop: requests leave at a
-fixed rate, whatever the answers do, and a latency begins when its request should have left. Prints one JSON object.
+fixed rate, whatever the answers do, and a latency begins when its request should have left; `late` tells how much of it
+is this program's own. Prints one JSON object.
 The time to build requests and to read answers is spared: it has the server's cores too.
 """
 
@@ -36,6 +37,8 @@ class Exchange(NamedTuple):
 
     status: int
     began_s: float
+    """When it should have left."""
+    sent_s: float
     ended_s: float
 
 
@@ -46,14 +49,15 @@ class Connection(asyncio.Protocol):
         self.request, self.exchanges, self.on_end = request, exchanges, on_end
         self.answer = bytearray()
         self.busy = self.closed = False
-        self.began_s = 0.0
+        self.began_s = self.sent_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
     def send(self, began_s: float | None = None) -> None:
         """Send the request; its time begins at `began_s`, now if None."""
-        self.began_s = time.perf_counter() if began_s is None else began_s
+        self.sent_s = time.perf_counter()
+        self.began_s = self.sent_s if began_s is None else began_s
         self.busy = True
         self.answer.clear()
         self.transport.write(self.request)
@@ -70,7 +74,7 @@ class Connection(asyncio.Protocol):
 
     def end(self, status: int) -> None:
         self.busy = False
-        self.exchanges.append(Exchange(status, self.began_s, time.perf_counter()))
+        self.exchanges.append(Exchange(status, self.began_s, self.sent_s, time.perf_counter()))
         if b"connection: close" in self.answer[:2048].lower():
             self.closed = True
             self.transport.close()
@@ -164,7 +168,8 @@ class Load:
         try:
             (await self.connect(on_end)).send(due_s)
         except OSError:
-            self.exchanges.append(Exchange(LOST, due_s, time.perf_counter()))
+            now_s = time.perf_counter()
+            self.exchanges.append(Exchange(LOST, due_s, now_s, now_s))
 
 
 def summary(exchanges: list[Exchange], begin_s: float, end_s: float, deadline_s: float) -> dict[str, Any]:
@@ -173,6 +178,7 @@ def summary(exchanges: list[Exchange], begin_s: float, end_s: float, deadline_s:
     statuses = [one.status for one in inside]
     answered_s = [one.ended_s - one.began_s for one in inside if one.status == OK]
     refused_s = [one.ended_s - one.began_s for one in inside if one.status in REFUSALS]
+    late_s = [one.sent_s - one.began_s for one in inside]
     took_s = end_s - begin_s
     return {
         "seconds": took_s,
@@ -182,6 +188,7 @@ def summary(exchanges: list[Exchange], begin_s: float, end_s: float, deadline_s:
         "statuses": {str(status): statuses.count(status) for status in sorted(set(statuses))},
         **{f"p{q}_ms": percentile_ms(answered_s, q) for q in (50, 99)},
         **{f"refusal_p{q}_ms": percentile_ms(refused_s, q) for q in (50, 99)},
+        **{f"late_p{q}_ms": percentile_ms(late_s, q) for q in (50, 99)},
     }
 
 

@@ -31,7 +31,7 @@ class SecurityHeaders:
 
     def __init__(self, app: ASGIApp, over_tls: bool) -> None:
         self.app = app
-        self.everywhere = [*EVERYWHERE, HSTS] if over_tls else [*EVERYWHERE]
+        self.everywhere = everywhere(over_tls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,6 +45,11 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+def everywhere(over_tls: bool) -> list[tuple[bytes, bytes]]:
+    """What every answer has."""
+    return [*EVERYWHERE, HSTS] if over_tls else [*EVERYWHERE]
 
 
 def policies(given: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:

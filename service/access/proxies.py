@@ -28,7 +28,7 @@ def edge_of(scope: Scope, trusted: Sequence[Network]) -> Edge:
     headers: Headers = scope["headers"]
     peer = scope["client"][0] if scope.get("client") else ""
     edge = Edge(peer, SCHEMES[scope["scheme"]], last(headers, b"host"))
-    address = parse(peer)
+    address = parse(peer) if trusted else None
     if address is None or not is_trusted(address, trusted):
         return edge
     scheme, host = last(headers, b"x-forwarded-proto").lower(), last(headers, b"x-forwarded-host")

@@ -15,7 +15,7 @@ MAX_JSON_BYTES: Final = 4 << 20
 DIGITS: Final = re.compile(r"[0-9]{1,20}")
 
 
-async def read_json(chunks: AsyncIterator[bytes], size: int | None) -> tuple[bytes, bytes]:
+async def read_json(chunks: AsyncIterator[bytes], size: int | None) -> tuple[bytes, memoryview]:
     """The JSON of `size` bytes (None: the whole body), and what has already come of the bytes behind it.
 
     Raises TooLarge for more than `MAX_JSON_BYTES`, and MalformedRequest where the body ends within the JSON.
@@ -24,13 +24,13 @@ async def read_json(chunks: AsyncIterator[bytes], size: int | None) -> tuple[byt
     async for chunk in chunks:
         if size is not None and len(text) + len(chunk) >= size:
             left = size - len(text)
-            return bytes(text + chunk[:left]), chunk[left:]
+            return bytes(text + chunk[:left]), memoryview(chunk)[left:]
         text += chunk
         if len(text) > MAX_JSON_BYTES:
             raise too_much_json()
     if size is not None:
         raise MalformedRequest(f"the body has {len(text)} bytes, but its JSON is said to have {size}")
-    return bytes(text), b""
+    return bytes(text), memoryview(b"")
 
 
 def json_size(headers: Headers, declared_bytes: int) -> int | None:
@@ -47,7 +47,7 @@ def too_much_json() -> TooLarge:
     return TooLarge(f"the JSON is larger than {MAX_JSON_BYTES} bytes; send large tensors as binary data behind it")
 
 
-async def read_tensors(chunks: AsyncIterator[bytes], came: bytes, expected_bytes: int, spool: Spool) -> None:
+async def read_tensors(chunks: AsyncIterator[bytes], came: memoryview, expected_bytes: int, spool: Spool) -> None:
     """Store the bytes behind the JSON; MalformedRequest as soon as they are not as many as the JSON says."""
     refuse_surplus(len(came), expected_bytes)
     await spool.write(came)

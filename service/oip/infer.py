@@ -115,7 +115,7 @@ class TensorInference:
         """The answer's body; its windows are counted."""
         bundle, graph = call.bundle.bundle, call.graph
         finite = answered(answer.output)
-        self.count(call, int(finite.sum()))
+        self.count(call, int(np.count_nonzero(finite)))
         head: dict[str, object] = {"model_name": bundle.manifest.name, "model_version": bundle.version}
         if call.id is not None:
             head["id"] = call.id
@@ -131,9 +131,9 @@ class TensorInference:
         if computed < call.batch:
             self.telemetry.windows.labels(*labels, "not_computable").inc(call.batch - computed)
         for modality in call.graph.available:
-            self.telemetry.modality_windows.labels(modality, "observed").inc(computed)
+            self.telemetry.modality_windows_of(modality, "observed").inc(computed)
         for modality in call.graph.hallucinated:
-            self.telemetry.modality_windows.labels(modality, "hallucinated").inc(computed)
+            self.telemetry.modality_windows_of(modality, "hallucinated").inc(computed)
 
 
 async def compute(

@@ -15,6 +15,7 @@ from service.upload import Spool
 
 Array = NDArray[np.generic]
 UINT8_MAX: Final = 255
+ENCODE: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 CHECK_BYTES: Final = 1 << 20
 """Values are checked in pieces of this size, so that the check of a large tensor takes no memory to speak of."""
 
@@ -41,7 +42,7 @@ def from_spool(one: Input, spool: Spool) -> Array:
     if spool.file is not None:
         return np.memmap(spool.file, dtype, "r", start, one.shape)
     flat: Array = np.frombuffer(spool.unwritten, dtype, one.binary.size // dtype.itemsize, start)
-    return flat.reshape(one.shape)
+    return np.require(flat, requirements="A").reshape(one.shape)  # behind a JSON of any length, floats may lie askew
 
 
 def from_json(one: Input) -> Array:
@@ -95,7 +96,7 @@ def answer_body(head: Mapping[str, Any], outputs: Sequence[Output], arrays: Sequ
         else:
             entry["data"] = json_values(array)
         listed.append(entry)
-    text = json.dumps({**head, "outputs": listed}, separators=(",", ":"), allow_nan=False).encode()
+    text = ENCODE({**head, "outputs": listed}).encode()
     return Body(b"".join([text, *raw]), len(text) if raw else None)
 
 

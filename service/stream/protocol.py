@@ -30,6 +30,18 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self.conn.fail(CloseCode.MESSAGE_TOO_BIG, "too many fragments")
             self.handle_parser_exception()
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent and not is_utf8(b"".join(self.frames)):
+            self.conn.fail(CloseCode.INVALID_DATA, "not UTF-8")  # uvicorn would also log it as an error, with a trace
+            self.handle_parser_exception()
+            return
+        super().send_receive_event_to_app()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # else uvicorn would log each refused handshake as an error of the app
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.stop_unread_timer()
         super().connection_lost(exc)
@@ -56,3 +68,11 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.conn.send_close(CloseCode.GOING_AWAY)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.close()
+
+
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -57,12 +57,12 @@ def test_an_answer_is_whole_once_its_body_has_come(answer: bytes, whole: bool) -
 
 def test_a_summary_counts_what_ended_in_time() -> None:
     exchanges = [
-        load.Exchange(200, 0.0, 0.1),
-        load.Exchange(200, 0.0, 0.3),
-        load.Exchange(200, 0.0, 1.5),
-        load.Exchange(503, 1.0, 1.002),
-        load.Exchange(504, 1.0, 1.004),
-        load.Exchange(200, 1.9, 2.1),
+        load.Exchange(200, 0.0, 0.0, 0.1),
+        load.Exchange(200, 0.0, 0.0, 0.3),
+        load.Exchange(200, 0.0, 0.0, 1.5),
+        load.Exchange(503, 1.0, 1.001, 1.002),
+        load.Exchange(504, 1.0, 1.001, 1.004),
+        load.Exchange(200, 1.9, 1.9, 2.1),
     ]
     found = load.summary(exchanges, begin_s=0.0, end_s=2.0, deadline_s=1.0)
     assert found["statuses"] == {"200": 3, "503": 1, "504": 1}
@@ -70,6 +70,7 @@ def test_a_summary_counts_what_ended_in_time() -> None:
     assert found["goodput_per_s"] == pytest.approx(1.0)
     assert found["p50_ms"] == pytest.approx(300.0)
     assert found["refusal_p50_ms"] == pytest.approx(3.0)
+    assert (found["late_p50_ms"], found["late_p99_ms"]) == pytest.approx((0.0, 1.0))
 
 
 @pytest.mark.parametrize("options", [{"concurrency": 3}, {"rate": 200}])

@@ -22,7 +22,7 @@ class Picky:
         self.bad = bad
         self.sizes: list[int] = []
 
-    def on_device(self, _device: int) -> "Picky":
+    def on_device(self, _device: int, *, alone: bool = False) -> "Picky":  # noqa: ARG002 - the signature of a runner
         return self
 
     def run(self, inputs: Arrays, _cancel: Cancellation | None = None) -> NDArray[np.generic]:

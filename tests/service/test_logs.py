@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.context import Finished, RequestContext
-from service.logs import REQUESTS, JsonFormatter, TextFormatter, log_request, logger
+from service.logs import REQUESTS, JsonFormatter, RequestLines, TextFormatter, log_request, logger
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "/x\n2026-01-01 00:00:00,000 INFO pkdot.requests POST /predict/pain 200 ok request=forged\r\x1b[31m\u2028"
@@ -54,6 +54,22 @@ def test_a_request_is_one_line_of_text() -> None:
         "client=- key=- task=pain "
         "upload=1.0 inference=12.5 batch=4 in=1000 out=500"
     )
+
+
+def test_lines_of_requests_are_written_together_and_before_any_other_line() -> None:
+    stream = io.StringIO()
+    handler = RequestLines(stream)
+    handler.setFormatter(logging.Formatter("%(message).10s"))
+    told = logging.LogRecord(REQUESTS, logging.INFO, "", 0, "POST /predict", None, None)
+    other = logging.LogRecord("pkdot", logging.INFO, "", 0, "a bundle", None, None)
+
+    handler.handle(told)
+    assert stream.getvalue() == ""
+    handler.handle(other)
+    assert stream.getvalue() == "POST /pred\na bundle\n"
+    handler.handle(told)
+    handler.flush()
+    assert stream.getvalue() == "POST /pred\na bundle\nPOST /pred\n"
 
 
 def test_a_request_is_one_object_of_json() -> None:

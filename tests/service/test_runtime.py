@@ -258,6 +258,21 @@ def test_bound_inputs_give_the_same_rows(affect, both):
     np.testing.assert_allclose(bound.run(inputs, Cancellation()), expected, atol=1e-5)
 
 
+def test_what_runs_alone_has_a_session_of_its_own_with_more_threads(affect):
+    graph = next(graph for graph in affect.manifest.graphs if graph.available == ("voice",))
+    providers = Providers((CPU,), devices=(0, 1))
+    runner = GraphRunner(affect.file(graph.file), graph, providers=providers, intra_op_threads=1, lone_threads=2)
+    inputs, expected = affect.golden(graph)
+    runner.warm(inputs)
+
+    for device in (0, 1):
+        beside, alone = runner.on_device(device), runner.on_device(device, alone=True)
+        threads = [one.session.get_session_options().intra_op_num_threads for one in (beside, alone)]
+        assert (threads, alone.device) == ([1, 2], device)
+        np.testing.assert_allclose(alone.run(inputs), expected, atol=1e-5)
+        assert alone.warm_up is beside.warm_up
+
+
 def test_each_device_has_a_runner_of_its_own(affect):
     graph = next(graph for graph in affect.manifest.graphs if graph.available == ("voice",))
     providers = Providers((CPU,), devices=(0, 1))

@@ -1,9 +1,14 @@
 """Cores: what the cgroup leaves, read from trees as kernels write them."""
 
 import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from service.priority import COMPUTING, stand_back
 from service.threads import available_cores, plan_threads, quota_cores
 
 
@@ -51,7 +56,7 @@ def test_no_more_cores_than_the_process_may_run_on():
 
 @pytest.mark.parametrize(
     ("cores", "plan"),
-    [(1, (1, 1, 1, 1)), (2, (2, 2, 2, 2)), (8, (8, 8, 8, 4)), (64, (64, 64, 64, 4))],
+    [(1, (1, 1, 1, 1)), (2, (2, 2, 2, 2)), (8, (8, 8, 8, 8)), (64, (64, 64, 64, 32))],
 )
 def test_on_a_cpu_a_lone_run_and_all_decoders_may_use_every_core(cores, plan):
     assert plan_threads(cores, on_gpu=False) == plan
@@ -65,3 +70,14 @@ def test_beside_a_gpu_one_core_feeds_it_and_the_rest_decode(cores, plan):
 def test_a_plan_without_cores_is_refused():
     with pytest.raises(ValueError, match="at least one core"):
         plan_threads(0, on_gpu=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities for threads")
+def test_what_computes_stands_back_and_so_does_what_it_starts() -> None:
+    command = [sys.executable, "-c", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"]
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    with ThreadPoolExecutor(1, initializer=stand_back) as pool:
+        started = pool.submit(subprocess.check_output, command).result()
+
+    assert int(started) == min(19, own + COMPUTING)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own

@@ -330,6 +330,13 @@ def test_a_queue_beyond_the_deadline_is_refused_at_the_headers(make_client: Call
     assert "8.00 s" in reply.json()["detail"]
 
 
+def test_a_deadline_that_has_passed_leaves_no_negative_time(client: TestClient) -> None:
+    reply = client.post(URL, files={"video": b"x"}, headers={"x-request-timeout": "5e-324"})
+
+    assert outcome(reply) == (504, "deadline_exceeded")
+    assert "-" not in reply.json()["detail"].replace("X-Request-Timeout", "")
+
+
 @contextmanager
 def largest_file(size_bytes: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -203,6 +203,28 @@ def test_a_foreign_origin_is_refused_at_the_handshake(live: Any, talk: Callable[
     assert (response.status_code, json.loads(response.body or b"")["code"]) == (403, "forbidden")
 
 
+def test_a_refused_handshake_is_no_error_in_the_log(
+    live: Any, talk: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    for refused in ({"origin": "https://elsewhere.example"}, {"subprotocols": None}):
+        with pytest.raises(InvalidStatus), talk(live.port, "pain", **refused):
+            pass
+    with talk(live.port, "pain", VIDEO) as client:  # by its answer, the ends of the others have been written
+        assert client.hear()["type"] == "ready"
+
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_text_that_is_no_text_closes_the_stream_and_is_no_error_in_the_log(
+    live: Any, talk: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with talk(live.port, "pain") as client:
+        client.socket.send(b"\xff\xfe", text=True)
+
+        assert client.hear_all() == ([], 1007)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_its_own_and_a_listed_origin_may_open_streams(
     make_server: Callable[..., Any], talk: Callable[..., Any]
 ) -> None:

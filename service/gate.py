@@ -1,0 +1,120 @@
+"""The shortest way to a refusal: at the headers, within the loop's own callback, before a task is made of a request.
+
+Under overload most requests are refused, so what a refusal costs is taken from those that could be answered.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Scope
+
+from models.spec import Task
+from service.access.access import Access, bearer_token
+from service.access.headers import everywhere, policies
+from service.bundles import BundleShelf
+from service.context import Finished, new_context
+from service.errors import ServiceError, error_response
+from service.lifecycle import Lifecycle, Resources
+from service.middleware import common_headers
+from service.oip.calls import find
+from service.predict import Predictor, default_bundle
+from service.telemetry import Telemetry
+
+PREDICT: Final[Mapping[str, Task]] = {"/predict/pain": "pain", "/predict/valence-arousal": "valence-arousal"}
+MODELS: Final = "/v2/models/"
+
+
+class Prediction(NamedTuple):
+    """What the address of a prediction tells of it."""
+
+    task: Task
+    route: str
+    runner_key: str
+    """Of the graph whose queue it would stand in."""
+
+
+class Gate:
+    """Says of a request's headers what the app would, where that is a refusal for want of room or time.
+
+    Whatever else may be wrong with a request is the app's to say, and so is all that is not a prediction.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        access: Access,
+        predictor: Predictor,
+        telemetry: Telemetry,
+        report: Callable[[Finished], None],
+    ) -> None:
+        self.lifecycle, self.access, self.predictor = lifecycle, access, predictor
+        self.telemetry, self.report = telemetry, report
+        self.entering = 0
+        """Those who were let in during this turn of the event loop; they take their places in its next one."""
+        self.security = [*everywhere(access.tls is not None), *policies({})]
+
+    def __call__(self, scope: Scope) -> Response | None:
+        """The refusal, counted and logged; None where the app is to answer."""
+        resources, headers = self.lifecycle.resources, Headers(scope=scope)
+        if resources is None or scope["method"] != "POST" or "origin" in headers:
+            return None  # a page of another origin can read an answer only with what CORS adds to it
+        try:
+            asked = prediction(scope["path"], resources.shelf)
+            if asked is None:
+                return None
+            context = new_context(scope["headers"], time.monotonic())
+            context.client = self.access.check(scope).client
+            with self.access.admitted(bearer_token(scope["headers"]), context):
+                error = self.why_not(asked, headers, resources)
+        except ServiceError:
+            return None
+        if error is None:
+            self.let_in()
+            return None
+        context.task, context.code = asked.task, error.code
+        self.telemetry.request_began(context)
+        response = error_response(error, scope["path"], context.request_id)
+        response.raw_headers += [*common_headers(context, self.telemetry), *self.security]
+        took_s = time.monotonic() - context.started_s
+        self.telemetry.request_ended(context, response.status_code, took_s)
+        facts = (scope["method"], scope["path"], asked.route, response.status_code, took_s)
+        self.report(Finished(context, *facts, 0, len(response.body)))
+        return response
+
+    def why_not(self, asked: Prediction, headers: Headers, resources: Resources) -> ServiceError | None:
+        """Why there is no room or time for it. Raises what is wrong with the headers."""
+        timeout_s, declared_bytes = self.predictor.timeout_s(headers), self.predictor.declared_bytes(headers)
+        try:
+            resources.refuse_hopeless(asked.runner_key, timeout_s)
+            resources.admission.refuse(declared_bytes, self.entering)
+        except ServiceError as error:
+            return error
+        return None
+
+    def let_in(self) -> None:
+        if not self.entering:
+            asyncio.get_running_loop().call_soon(self.all_entered)
+        self.entering += 1
+
+    def all_entered(self) -> None:
+        self.entering = 0
+
+
+def prediction(path: str, shelf: BundleShelf) -> Prediction | None:
+    """What is asked for at this address; None if it is another. Raises NotFound and InvalidField as the app does."""
+    if (task := PREDICT.get(path)) is not None:
+        return Prediction(task, path, next(iter(default_bundle(shelf, task).runners.values())).key)
+    if not path.startswith(MODELS):
+        return None
+    match path.removeprefix(MODELS).split("/"):
+        case [name, "infer"]:
+            bundle, route = find(shelf, name, None), "/v2/models/{name}/infer"
+        case [name, "versions", version, "infer"]:
+            bundle, route = find(shelf, name, version), "/v2/models/{name}/versions/{version}/infer"
+        case _:
+            return None
+    return Prediction(bundle.bundle.manifest.task, route, next(iter(bundle.runners.values())).key)

@@ -1,0 +1,93 @@
+"""What the batcher says of itself: stalls, waits, rates, reports."""
+
+import asyncio
+
+import pytest
+
+from service.batcher import (
+    Batcher,
+    BatchReport,
+)
+from service.drain_rate import DrainRate
+from service.warm_up import BatchTime, WarmUp
+
+from .scenes import Clock, Doubler, ask, play, running, until, useful
+
+
+def test_a_stalled_device_shows_and_an_idle_one_does_not():
+    clock, runner = Clock(), Doubler(warm_up=useful(4, slowest_batch_s=1.0, seconds_per_item=0.1))
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            clock.now_s += 3600  # an hour of rest is no stall
+            assert not batcher.stalled()
+            first = await runner.hold(batcher)
+            assert batcher.in_hand[0].began_s == clock.now_s
+            clock.now_s += 4.9
+            assert not batcher.stalled()
+            clock.now_s += 0.2
+            assert batcher.stalled()
+            runner.go.set()
+            await first
+            assert not batcher.stalled()
+            assert batcher.last_progress_s == clock.now_s
+
+    play(scene)
+
+
+def test_the_predicted_wait_counts_turns_and_what_is_left_of_the_batch_in_hand():
+    clock, runner = Clock(), Doubler(warm_up=WarmUp(8.0, (BatchTime(1, 1.0), BatchTime(4, 3.6))))
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            assert batcher.predicted_wait_s(runner.key, 3) == 0  # nothing is known yet
+            batcher.expect([runner])
+            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx(3 * 0.9)
+            first = await runner.hold(batcher)
+            clock.now_s += 0.25
+            long = ask(batcher, runner, *range(100))
+            await until(lambda: batcher.queue_items == 100)
+            assert batcher.drain_s() == pytest.approx(0.75 + 90)
+            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(0.75 + 3.6)  # one batch, shared
+            assert batcher.predicted_wait_s(runner.key, 50) == pytest.approx(0.75 + 90)
+            assert batcher.predicted_wait_s(runner.key, 200) == pytest.approx(0.75 + 270)
+            assert batcher.predicted_wait_s("unknown", 1) == pytest.approx(0.75 + 3.6 + 0.9)
+            runner.go.set()
+            await asyncio.gather(first, long)
+
+    play(scene)
+
+
+def test_the_drain_rate_follows_the_device():
+    rate = DrainRate()
+    rate.expect("a", useful(8, seconds_per_item=1.0))
+    assert rate.seconds_per_item("a") == 1.0
+    for _ in range(100):
+        rate.observe("a", 8, 4.0)
+
+    assert rate.seconds_per_item("a") == pytest.approx(0.5, rel=1e-3)
+    assert rate.batch_s("a", 8) == pytest.approx(4.0, rel=1e-3)
+    rate.expect("a", useful(8, seconds_per_item=9.0))
+    assert rate.seconds_per_item("a") == pytest.approx(0.5, rel=1e-3)
+
+
+def test_single_items_do_not_hide_how_fast_batches_are():
+    rate = DrainRate()
+    rate.expect("a", WarmUp(0.0, (BatchTime(1, 1.0), BatchTime(8, 2.0))))
+    for _ in range(100):
+        rate.observe("a", 1, 2.0)  # twice what warm-up measured
+
+    assert rate.seconds_per_item("a") == pytest.approx(2 * 2.0 / 8)
+
+
+def test_reports_tell_sizes_and_the_queue():
+    reports: list[BatchReport] = []
+
+    async def scene() -> None:
+        async with running(Batcher(observer=reports.append)) as batcher:
+            await ask(batcher, runner, 1.0, 2.0, 3.0)
+
+    runner = Doubler(key="k", warm_up=useful(2))
+    play(scene)
+    assert [(r.runner_key, r.size, r.failed) for r in reports] == [("k", 2, 0), ("k", 1, 0)]
+    assert all(report.busy_s > 0 for report in reports)

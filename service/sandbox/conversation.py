@@ -82,7 +82,8 @@ class Conversation:
             self.busy = False
             raise MediaError(reply.code, reply.message)
         if isinstance(reply, Failed):
-            self.report(f"a decoder failed with {reply.error} at line {reply.line}")
+            if not reply.memory:  # that a file may cause at will
+                self.report(f"a decoder failed with {reply.error} at line {reply.line}")
             raise self.refusal("memory" if reply.memory else "failed")
         return reply
 

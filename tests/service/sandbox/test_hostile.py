@@ -124,13 +124,14 @@ def test_the_message_of_a_failure_stays_in_the_child(make_sandbox, caplog):
     assert "/etc" not in caplog.text + str(refused.value)
 
 
-def test_a_picture_too_large_for_the_memory_is_said_to_be(make_sandbox, write_picture):
+def test_a_picture_too_large_for_the_memory_is_said_to_be_and_alarms_nobody(make_sandbox, write_picture, caplog):
     picture = write_picture(np.zeros((1000, 1000, 3), np.uint8), "png", "rgb24")
     sandbox, causes = make_sandbox(memory_bytes=1 << 20)
     with pytest.raises(MediaError, match="1048576 bytes of memory") as refused, sandbox.decoder(LEFT_S) as decoder:
         decoder.decode_picture(picture, LIMITS)
 
     assert (causes, refused.value.code) == (["memory"], "unreadable_media")
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS])

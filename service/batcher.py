@@ -188,11 +188,9 @@ class Batcher:
         self.deadlines.add(request)
         if request.deadline_s < self.timer_s:
             self._set_timer(request.deadline_s)
-        if (
-            not self.stepping and len(self.in_hand) < self.room
-        ):  # at the end of this turn of the event loop: who comes in it, comes along
+        if not self.stepping and len(self.in_hand) < self.room:
             self.stepping = True
-            self.loop.call_soon(self._step)
+            self.loop.call_soon(self._step)  # at the end of this turn of the event loop: who comes in it, comes along
 
     def _leave(self, request: Request) -> None:
         """Forget a request: its caller has the answer, or has gone. A batch that nobody waits for is ended."""

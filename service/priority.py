@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Final
 
 COMPUTING: Final = 2
-"""Against this the loop has half as much again of a claim on a core. A core that is free computes as before. Much lower,
-and the service as a whole would lose to others on a shared machine, where a group's claim is that of its threads."""
+"""Against this the loop has half as much again of a claim on a core. A core that is free computes as before. Much
+lower, and the service would lose to others on a shared machine, where a group's claim is that of its threads."""
 SPARE_TIME: Final = 19
 """As far down as there is: for work that nobody waits for."""
 

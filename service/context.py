@@ -1,6 +1,6 @@
 """What is known of one request while it is answered: for its headers, its log line and the metrics."""
 
-import random
+import secrets
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ def new_context(headers: Iterable[tuple[bytes, bytes]], now_s: float) -> Request
     """The caller's request id where it is a proper one, else a new one; the trace it belongs to, if any."""
     named = dict(headers)
     given, trace = named.get(b"x-request-id", b""), TRACEPARENT.fullmatch(named.get(b"traceparent", b""))
-    request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     context = RequestContext(request_id, None, now_s)
     if trace:
         context.traceparent = trace.group().decode("latin-1")

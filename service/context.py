@@ -1,7 +1,7 @@
 """What is known of one request while it is answered: for its headers, its log line and the metrics."""
 
-import secrets
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple

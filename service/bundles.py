@@ -62,6 +62,11 @@ class LoadedBundle:
         """Name and version: equal ones answer alike."""
         return self.bundle.manifest.name, self.bundle.version
 
+    @property
+    def queue_key(self) -> str:
+        """Names the graph whose queue stands for the bundle's, while it is not known which one will be asked."""
+        return next(iter(self.runners.values())).key
+
     def runner_for(self, available: frozenset[str]) -> tuple[GraphSpec, GraphRunner] | None:
         """The graph that uses most of what is available, and its runner; None if none can be fed."""
         graph = self.bundle.manifest.graph_for(available)

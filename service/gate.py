@@ -107,7 +107,7 @@ class Gate:
 def prediction(path: str, shelf: BundleShelf) -> Prediction | None:
     """What is asked for at this address; None if it is another. Raises NotFound and InvalidField as the app does."""
     if (task := PREDICT.get(path)) is not None:
-        return Prediction(task, path, next(iter(default_bundle(shelf, task).runners.values())).key)
+        return Prediction(task, path, default_bundle(shelf, task).queue_key)
     if not path.startswith(MODELS):
         return None
     match path.removeprefix(MODELS).split("/"):
@@ -117,4 +117,4 @@ def prediction(path: str, shelf: BundleShelf) -> Prediction | None:
             bundle, route = find(shelf, name, version), "/v2/models/{name}/versions/{version}/infer"
         case _:
             return None
-    return Prediction(bundle.bundle.manifest.task, route, next(iter(bundle.runners.values())).key)
+    return Prediction(bundle.bundle.manifest.task, route, bundle.queue_key)

@@ -77,8 +77,8 @@ class Predictor:
         boundary = boundary_of(request.headers.get("content-type", ""))
         key = idempotency_key(request.headers)
         declared_bytes = self.declared_bytes(request.headers)
-        key_of_default = next(iter(default_bundle(resources.shelf, task).runners.values())).key
-        resources.refuse_hopeless(key_of_default, deadline_s - time.monotonic())
+        queue_key = default_bundle(resources.shelf, task).queue_key
+        resources.refuse_hopeless(queue_key, deadline_s - time.monotonic())
         with resources.admission.place(task, declared_bytes) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from training.config import ConfigError
+from training.replacing import whole_file
 
 
 def save_weights(file: Path, weights: Any) -> None:
     """Write what `load_weights` reads."""
-    part = file.with_suffix(".part")
-    torch.save(weights, part)
-    part.replace(file)
+    with whole_file(file) as part:
+        torch.save(weights, part)
 
 
 def load_weights(file: Path, *, weights_only: bool = True) -> Any:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.replacing import whole_file
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -28,8 +30,7 @@ class Failure:
 
 
 def write_reason(file: Path, reason: str) -> None:
-    """Write what `Path.read_text` reads, beside its place and renamed."""
+    """Write what `Path.read_text` reads."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(reason, encoding="utf-8")
-    part.replace(file)
+    with whole_file(file) as part:
+        part.write_text(reason, encoding="utf-8")

@@ -14,6 +14,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.replacing import whole_file
+
 
 def joined(files: Sequence[Path], name: str, folder: Path) -> Tensor:
     """The arrays `name` of the npz `files`, one after the other: (M, ...), memory-mapped."""
@@ -26,9 +28,8 @@ def kept_array(file: Path, write: Callable[[Path], None]) -> Tensor:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
-            part = file.with_suffix(".part")
-            write(part)
-            part.replace(file)
+            with whole_file(file) as part:
+                write(part)
     return torch.from_numpy(np.load(file, mmap_mode="c"))  # copy on write: torch wants to be allowed to write
 
 

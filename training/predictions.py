@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.spec import Task
 from training.metrics import affect_metrics, classification_metrics, pain_metrics, regression_metrics
+from training.replacing import whole_file
 
 Floats = NDArray[np.float64]
 
@@ -43,10 +44,9 @@ class Predictions:
         return regression_metrics(self.said, truth, self.names)
 
     def save(self, file: Path) -> None:
-        """Write what `load_predictions` reads, beside its place and renamed."""
+        """Write what `load_predictions` reads."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        with part.open("wb") as stream:
+        with whole_file(file) as part, part.open("wb") as stream:
             np.savez_compressed(
                 stream,
                 allow_pickle=False,
@@ -57,7 +57,6 @@ class Predictions:
                 truth=self.truth,
                 said=self.said,
             )
-        part.replace(file)
 
 
 def load_predictions(file: Path) -> Predictions:

@@ -1,4 +1,4 @@
-"""A folder that is written whole or not at all, and never over something else."""
+"""What is written whole or not at all: a file, and a folder, which never takes the place of something else."""
 
 import shutil
 import tempfile
@@ -9,6 +9,14 @@ from pathlib import Path
 
 class FolderInUseError(ValueError):
     """The folder to write holds something that must not be lost."""
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """A file beside `file`, to be written, that takes its place when all went well."""
+    part = file.with_name(f"{file.name}.part")
+    yield part
+    part.replace(file)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from training.checkpoint import load_weights, save_weights
 from training.config import ConfigError, RunConfig
 from training.distributed import is_first_rank, wait_for_all
+from training.replacing import whole_file
 
 VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
 
@@ -92,9 +93,8 @@ class RunFolder:
     def _write(self, name: str, text: str) -> None:
         if not is_first_rank():
             return
-        part = self.path / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(self.path / name)
+        with whole_file(self.path / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def _text(config: RunConfig) -> str:

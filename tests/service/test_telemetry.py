@@ -70,7 +70,10 @@ def test_metrics_have_the_labels_of_the_contract() -> None:
             metrics[family.name.removeprefix("pkdot_") + ("_total" if family.type == "counter" else "")] = metric
     for name, labels in CONTRACT.items():
         if labels:
-            metrics[name].labels(**dict.fromkeys(labels.split(","), "x"))  # refuses other labels than its own
+            given = dict.fromkeys(labels.split(","), "x")
+            assert metrics[name].labels(**given) is not None  # it refuses other labels than its own:
+            with pytest.raises(ValueError, match="label"):
+                metrics[name].labels(**given, another="x")
 
 
 def test_the_page_names_every_metric_with_its_labels_and_no_other(scraped: dict[str, str]) -> None:

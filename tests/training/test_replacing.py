@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.replacing import FolderInUseError, replacing
+from training.replacing import FolderInUseError, replacing, whole_file
 
 
 def test_an_earlier_one_is_replaced_and_a_failure_leaves_it_alone(tmp_path: Path) -> None:
@@ -34,3 +34,19 @@ def test_something_else_is_never_lost(tmp_path: Path) -> None:
             pass
 
     assert (tmp_path / "letters" / "dear.txt").read_text() == "love"
+
+
+def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.json"
+    with whole_file(file) as part:
+        part.write_text("old")
+
+    def stop_midway() -> None:
+        with whole_file(file) as part:
+            part.write_text("ne")
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        stop_midway()
+
+    assert file.read_text() == "old"

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
@@ -10,21 +11,15 @@ import pytest
 from av.codec.context import CodecContext
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+from .odd.drawing import Picture, numbered, read_number
+from .odd.drawing import corners as drawn_corners
+from .odd.drawing import read_corners as read_drawn_corners
 
 BARS = 10
-CORNERS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 
 
 def _barcode(number: int, width: int = 80, height: int = 48) -> Picture:
-    bits = np.array([(number >> bit) & 1 for bit in range(BARS)], np.uint8)
-    row = bits[np.arange(width) * BARS // width] * 255
-    return np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
-
-
-def _read_barcode(rgb: Picture) -> int:
-    middles = (np.arange(BARS) * 2 + 1) * rgb.shape[1] // (2 * BARS)
-    return int(sum((rgb[:, x].mean() > 128) << bit for bit, x in enumerate(middles)))
+    return numbered(number, width, height, bits=BARS)
 
 
 def _write_video(
@@ -117,25 +112,6 @@ def _write_picture(rgb: Picture, codec: str, pix_fmt: str, source_format: str = 
     return b"".join(bytes(packet) for packet in encoder.encode(frame) + encoder.encode(None))
 
 
-def _corners(height: int = 48, width: int = 64) -> Picture:
-    """Red, green / blue, white: told apart however it is turned."""
-    rgb = np.zeros((height, width, 3), np.uint8)
-    rgb[: height // 2, : width // 2] = CORNERS["red"]
-    rgb[: height // 2, width // 2 :] = CORNERS["green"]
-    rgb[height // 2 :, : width // 2] = CORNERS["blue"]
-    rgb[height // 2 :, width // 2 :] = CORNERS["white"]
-    return rgb
-
-
-def _read_corners(rgb: Picture) -> str:
-    """The colours' initials, row by row: `RG BW` upright."""
-    h, w = rgb.shape[:2]
-    seen = [rgb[y, x] for y in (h // 8, h - 1 - h // 8) for x in (w // 8, w - 1 - w // 8)]
-    names = [min(CORNERS, key=lambda name: np.abs(colour.astype(int) - CORNERS[name]).sum()) for colour in seen]
-    first, second, third, fourth = (name[0].upper() for name in names)
-    return f"{first}{second} {third}{fourth}"
-
-
 def _tone(hz: float, seconds: float, rate_hz: int, amplitude: float = 0.5) -> NDArray[np.float64]:
     return amplitude * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)
 
@@ -149,7 +125,7 @@ def barcode() -> Callable[..., Picture]:
 @pytest.fixture(scope="session")
 def read_barcode() -> Callable[[Picture], int]:
     """The number in a picture made by `barcode`."""
-    return _read_barcode
+    return partial(read_number, bits=BARS)
 
 
 @pytest.fixture(scope="session")
@@ -173,13 +149,13 @@ def write_picture() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def corners() -> Callable[..., Picture]:
     """A picture with four colours in its corners."""
-    return _corners
+    return drawn_corners
 
 
 @pytest.fixture(scope="session")
 def read_corners() -> Callable[[Picture], str]:
     """The initials of the colours in the corners, row by row."""
-    return _read_corners
+    return read_drawn_corners
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ def test_a_client_that_breaks_off_over_tls_leaves_nothing_behind(
             connection.sendall(head + b"Content-Length: 5000\r\n\r\n--e\r\n")
             eventually(lambda: admission.at_work == 1)
         eventually(lambda: admission.at_work == 0)
+        assert not admission.places
 
 
 def test_plain_http_on_the_port_of_tls_is_closed(settings: Settings, open_server: Open) -> None:

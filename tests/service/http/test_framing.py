@@ -204,6 +204,7 @@ def test_a_client_that_does_not_read_its_answer_is_given_up(
 
         eventually(lambda: bool(connections))
         eventually(ask_on)
+        assert not connections
 
 
 def test_who_only_half_closes_is_told_that_the_body_was_cut(port: int) -> None:

@@ -12,15 +12,27 @@ BITS = 6
 CORNERS = {"R": (255, 0, 0), "G": (0, 255, 0), "B": (0, 0, 255), "W": (255, 255, 255)}
 
 
-def numbered(number: int, width: int = 96, height: int = 32) -> Picture:
-    """A number below 64 in vertical bars."""
-    bits = np.array([(number >> bit) & 1 for bit in range(BITS)], np.uint8)
-    row = bits[np.arange(width) * BITS // width] * 255
+# (a, b, c, d) of the display matrix, x' = a x + c y, y' = b x + d y, y down → corners as displayed
+TURNS = {
+    "quarter turn clockwise": ((0, 1, -1, 0), "BR WG"),
+    "half turn": ((-1, 0, 0, -1), "WB GR"),
+    "quarter turn back": ((0, -1, 1, 0), "GW RB"),
+    "mirrored left to right": ((-1, 0, 0, 1), "GR WB"),
+    "mirrored top to bottom": ((1, 0, 0, -1), "BW RG"),
+    "mirrored at the diagonal": ((0, 1, 1, 0), "RB GW"),
+    "mirrored at the other diagonal": ((0, -1, -1, 0), "WG BR"),
+}
+
+
+def numbered(number: int, width: int = 96, height: int = 32, *, bits: int = BITS) -> Picture:
+    """A number of so many bits in vertical bars."""
+    bars = np.array([(number >> bit) & 1 for bit in range(bits)], np.uint8)
+    row = bars[np.arange(width) * bits // width] * 255
     return np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
 
 
-def read_number(rgb: Picture) -> int:
-    middles = (np.arange(BITS) * 2 + 1) * rgb.shape[1] // (2 * BITS)
+def read_number(rgb: Picture, *, bits: int = BITS) -> int:
+    middles = (np.arange(bits) * 2 + 1) * rgb.shape[1] // (2 * bits)
     return int(sum((rgb[:, x].mean() > 128) << bit for bit, x in enumerate(middles)))
 
 

@@ -2,28 +2,19 @@
 
 import struct
 from fractions import Fraction
+from functools import partial
 
 from models.inputs.media import MediaLimits
 
 from . import boxes
 from .case import Case, Wanted
-from .drawing import corners, numbered
+from .drawing import TURNS, corners, numbered
 from .writing import Film, encoded, packed, write
 
 FRAMES = 8
 """A program stream of fewer is too short to be known as one."""
 ONE = 1 << 16
 UNIT = 1 << 30
-# (a, b, c, d) of the display matrix, x' = a x + c y, y' = b x + d y, y down → corners as displayed
-TURNS = {
-    "quarter turn clockwise": ((0, 1, -1, 0), "BR WG"),
-    "half turn": ((-1, 0, 0, -1), "WB GR"),
-    "quarter turn back": ((0, -1, 1, 0), "GW RB"),
-    "mirrored left to right": ((-1, 0, 0, 1), "GR WB"),
-    "mirrored top to bottom": ((1, 0, 0, -1), "BW RG"),
-    "mirrored at the diagonal": ((0, 1, 1, 0), "RB GW"),
-    "mirrored at the other diagonal": ((0, -1, -1, 0), "WG BR"),
-}
 IN_MATROSKA = tuple(TURNS)[:5]
 """Matroska knows a roll and a mirror image."""
 
@@ -101,29 +92,19 @@ CASES = [
     Case("rotation and mirroring", "a matrix of zeros", lambda: patched(0, 0, 0, 0), upright),
     Case("rotation and mirroring", "by H.264's own message", turned_by_sei, as_turned("GW RB")),
     Case("rotation and mirroring", "EXIF of a JPEG", lambda: exif(encoded(corners()), 6), as_turned("BR WG")),
-    Case(
-        "anamorphic",
-        "16:11 in MP4",
-        lambda: stretched("mp4", "libx264", Fraction(16, 11)),
-        Wanted(size=(64, 48), pixels=(77, 39), corners="RG BW"),
-    ),
-    Case(
-        "anamorphic",
-        "16:11 in a transport stream",
-        lambda: stretched("mpegts", "libx264", Fraction(16, 11)),
-        Wanted(size=(64, 48), pixels=(77, 39), corners="RG BW"),
-    ),
-    Case(
-        "anamorphic",
-        "MPEG-2's 16:9",
-        lambda: stretched("mpeg", "mpeg2video", Fraction(4, 3)),
-        Wanted(size=(64, 48), pixels=(73, 41), corners="RG BW"),
-    ),
-    Case(
-        "anamorphic",
-        "taller than wide",
-        lambda: stretched("matroska", "libx264", Fraction(1, 2)),
-        Wanted(size=(64, 48), pixels=(45, 67), corners="RG BW"),
+    *(
+        Case(
+            "anamorphic",
+            name,
+            partial(stretched, container, codec, aspect),
+            Wanted(size=(64, 48), pixels=pixels, corners="RG BW"),
+        )
+        for name, container, codec, aspect, pixels in (
+            ("16:11 in MP4", "mp4", "libx264", Fraction(16, 11), (77, 39)),
+            ("16:11 in a transport stream", "mpegts", "libx264", Fraction(16, 11), (77, 39)),
+            ("MPEG-2's 16:9", "mpeg", "mpeg2video", Fraction(4, 3), (73, 41)),
+            ("taller than wide", "matroska", "libx264", Fraction(1, 2), (45, 67)),
+        )
     ),
     Case(
         "anamorphic",

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,15 @@ from models.inputs.media import MediaLimits
 from service.sandbox.process import COMMAND
 from service.sandbox.sandbox import Sandbox, SandboxError
 
+# the fixtures that draw recordings lie beside the tests of what reads them
+from tests.models.inputs.conftest import barcode, tone, write_picture, write_sound, write_video
+
+__all__ = ["barcode", "tone", "write_picture", "write_sound", "write_video"]
+
 LIMITS = MediaLimits()
 MEMORY_BYTES = 256 << 20
 WAIT_S = 10.0
 HOSTILE = Path(__file__).parent / "hostile.py"
-RECORDINGS = Path(__file__).parents[2] / "models" / "inputs" / "conftest.py"
-
-# the fixtures that draw recordings lie beside the tests of what reads them
-found = spec_from_file_location("recordings", RECORDINGS)
-assert found is not None
-assert found.loader is not None
-recordings = module_from_spec(found)
-found.loader.exec_module(recordings)
-barcode, tone = recordings.barcode, recordings.tone
-write_video, write_sound, write_picture = recordings.write_video, recordings.write_sound, recordings.write_picture
 
 
 def hostile_command(behaviour: str) -> tuple[str, ...]:

@@ -104,13 +104,16 @@ class Exchange:
         """When the answer was sent; what is still read of the body afterwards is not the request's time."""
 
     async def receive(self) -> Message:
+        if self.cut_short:
+            return {"type": "http.disconnect"}
         message = await self.upstream_receive()
+        size = len(message.get("body", b""))
+        self.request_bytes += size
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self.unread = False
             if CUT_SHORT in self.state:
                 self.cut_short = True
-                return {"type": "http.disconnect"}
-        self.request_bytes += len(message.get("body", b""))
+                return {**message, "more_body": True} if size else {"type": "http.disconnect"}
         return message
 
     async def send(self, message: Message) -> None:

@@ -6,7 +6,7 @@ other requests (RFC 9112, sections 3.2, 6.1, 6.3 and 7.1), and what would hold a
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from starlette.responses import Response
 from starlette.types import Scope
@@ -24,6 +24,8 @@ DISCARD_S: Final = 1.0
 """What is still read of a client that was refused: to close at once would reset the connection under its answer."""
 READ_BYTES: Final = 1 << 20
 """Taken from the system at a time, into a buffer that all connections of a server share: none keeps it."""
+GATHER_S: Final = 0.01
+"""So long a body gathers, unless it ends or grows beyond `READ_BYTES`, before the app is woken for what came of it."""
 UNREAD_S: Final = 30.0
 """A client that takes nothing of its answer for so long is given up."""
 CUT_SHORT: Final = "cut_short"
@@ -38,6 +40,25 @@ Headers = list[tuple[bytes, bytes]]
 
 class Refused(Exception):
     """Not a request that is answered. Raised within the parser, which reports it as an error in what it reads."""
+
+
+class Gathered:
+    """Parts of a body that become one only when they are asked for; a single one is given as it came."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def __iadd__(self, part: bytes) -> Self:
+        self.parts.append(part)
+        self.size += len(part)
+        return self
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __bytes__(self) -> bytes:
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
 class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
@@ -60,6 +81,7 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.discarded_bytes = 0
         self.refused = False
         """Whether the request whose body comes has its answer already."""
+        self.gathering: asyncio.TimerHandle | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.unread_timer: asyncio.TimerHandle | None = None
 
@@ -70,6 +92,7 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.close_after(HEADERS_WITHIN_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.stop_gathering()
         self.stop_timer()
         self.stop_unread_timer()
         self.leave_running()
@@ -143,19 +166,30 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         cycle = self.cycle
         if self.refused or cycle.response_complete:
             return
-        # uvicorn would copy it into a buffer, and out of that again; and stop to read after each 64 kB
+        # uvicorn would wake the app for each part, copy it twice, and stop to read after each 64 kB
         if not cycle.body:
-            cycle.body = body  # type: ignore[assignment]  # it is given to the app as bytes
-        else:
-            if not isinstance(cycle.body, bytearray):
-                cycle.body = bytearray(cycle.body)
-            cycle.body += body
+            cycle.body = Gathered()  # type: ignore[assignment]  # uvicorn asks for its bytes and its truth only
+        cycle.body += body
         if len(cycle.body) > READ_BYTES:
             self.flow.pause_reading()
-        cycle.message_event.set()
+            self.stop_gathering()
+            cycle.message_event.set()
+        elif self.gathering is None and not cycle.message_event.is_set():
+            self.gathering = self.loop.call_later(GATHER_S, self.give_gathered)
+
+    def give_gathered(self) -> None:
+        """Wake the app for the part of a body that has come so far."""
+        self.gathering = None
+        self.cycle.message_event.set()
+
+    def stop_gathering(self) -> None:
+        if self.gathering is not None:
+            self.gathering.cancel()
+            self.gathering = None
 
     def on_message_complete(self) -> None:
         self.unparsed_bytes = 0
+        self.stop_gathering()
         if self.refused:
             self.end_refusal(self.cycle)
         else:

@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from service.access.access import Access
-from service.access.headers import SecurityHeaders
 from service.access.hosts import ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADERS
 from service.access.middleware import AccessMiddleware
 from service.admin import admin_token, build_admin_router
@@ -27,6 +26,7 @@ from service.middleware import RequestMiddleware
 from service.offload import ended
 from service.oip.infer import TensorInference
 from service.oip.routes import build_oip_routes
+from service.oip.shortcut import Shortcut
 from service.openapi import add_security
 from service.predict import Predictor
 from service.routes import build_router
@@ -82,6 +82,9 @@ def create_app(settings: Settings) -> FastAPI:
         exception_handlers={ServiceError: answer_error, HTTPException: answer_http_error},
     )
     app.state.lifecycle, app.state.access, app.state.streams = lifecycle, access, streams
+    predictor = Predictor(settings, lifecycle, telemetry)
+    inference = TensorInference(settings, lifecycle, telemetry, predictor)
+    app.add_middleware(Shortcut, infer=inference.answer, refuse=answer_error)
     app.add_middleware(AccessMiddleware, access=access, telemetry=telemetry)
     if settings.allowed_origins:
         app.add_middleware(
@@ -91,9 +94,13 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=ALLOWED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
         )
-    app.add_middleware(RequestMiddleware, telemetry=telemetry, closing=lambda: lifecycle.draining, report=report)
-    app.add_middleware(SecurityHeaders, over_tls=access.tls is not None)
-    predictor = Predictor(settings, lifecycle, telemetry)
+    app.add_middleware(
+        RequestMiddleware,
+        telemetry=telemetry,
+        over_tls=access.tls is not None,
+        closing=lambda: lifecycle.draining,
+        report=report,
+    )
     app.state.gate = Gate(lifecycle, access, predictor, telemetry, report)
     app.include_router(build_router(lifecycle, telemetry, predictor))
     token = admin_token(settings)
@@ -101,7 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(build_admin_router(lifecycle, access, token))
     app.router.routes.append(build_docs_page(app))
     app.router.routes += build_stream_routes(streams)
-    app.router.routes[:0] = build_oip_routes(lifecycle, TensorInference(settings, lifecycle, telemetry, predictor))
+    app.router.routes[:0] = build_oip_routes(lifecycle, inference)
     app.openapi = lambda: openapi(app, keys=access.keys is not None)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app
 

@@ -25,9 +25,9 @@ from service.batch import (
     Request,
 )
 from service.deadlines import Deadlines
-from service.device import BuildItem, Lane, Result, Runner
+from service.device import BuildItem, Lane, Result, Row, Runner, carry_out
 from service.drain_rate import DrainRate
-from service.turns import Turns
+from service.turns import Member, Turns
 
 __all__ = ["BatchAnswer", "BatchInterrupted", "BatchItemFailed", "BatchReport", "Batcher", "DeadlineExceeded"]
 
@@ -37,6 +37,9 @@ STALL_BATCHES: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 20.0
 AHEAD_S: Final = 0.02
 """A batch that takes longer is not handed out ahead: it would bind the device, and gain nothing to speak of."""
+QUICK_S: Final = 3e-4
+"""A batch of tensors that takes less is computed by the event loop itself: to wake a thread, and to share the
+interpreter with it, would take longer."""
 
 log = logging.getLogger(__name__)
 
@@ -231,11 +234,22 @@ class Batcher:
             return False
         now_s = self.clock()
         members = self.turns.next_batch(partial(self._size, now_s), self._in_danger(now_s))
-        batch = Batch(device, members, self.clock, alone=not self.in_hand and not self.turns)
+        quick = self._is_quick(members)
+        batch = Batch(device, members, self.clock, alone=not quick and not self.in_hand and not self.turns)
         batch.expected_s = self.rate.batch_s(batch.runner.key, len(batch.members))
         self.in_hand.append(batch)
-        self.jobs[device].put(batch)
+        if quick:
+            self.loop.call_soon(self._finished, batch, carry_out(batch, device))
+        else:
+            self.jobs[device].put(batch)
         return True
+
+    def _is_quick(self, members: Sequence[Member[Request]]) -> bool:
+        """Whether a batch is over before a thread would have begun; to build windows of a recording is not quick."""
+        runner = members[0].request.runner
+        if runner.warm_up.padded or not all(isinstance(member.build, Row) for member in members):
+            return False
+        return 0.0 < self.rate.batch_s(runner.key, len(members)) <= QUICK_S
 
     def _takes_more(self, device: int, given: int) -> bool:
         """Whether a device that has `given` batches may have one more of those whose turn it is."""

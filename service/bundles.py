@@ -21,6 +21,7 @@ from models.inputs.face_nets import (
     load_face_nets,
 )
 from models.manifest import FaceNetFiles, GraphSpec
+from models.spec import Task
 from service.candidates import Candidates, falls_to, misfit
 from service.providers import Providers
 from service.runtime import Arrays, GraphError, GraphRunner
@@ -53,8 +54,8 @@ class LoadedBundle:
         return self.bundle.manifest.name
 
     @property
-    def task(self) -> str:
-        """`pain` or `valence-arousal`."""
+    def task(self) -> Task:
+        """What it answers."""
         return self.bundle.manifest.task
 
     @property

@@ -104,11 +104,16 @@ class Lane(Generic[J]):
     def _work(self) -> None:
         stand_back()
         while (job := self.jobs.get()) is not None:
-            job.begin()
-            results = compute(job.runner.on_device(self.device, alone=job.alone), job.builds, job.cancel)
+            results = carry_out(job, self.device)
             with contextlib.suppress(RuntimeError):  # the event loop has closed: nobody is left to be told
                 self.loop.call_soon_threadsafe(self.done, job, results)
             del job, results  # while it waits a thread must not keep a batch alive
+
+
+def carry_out(job: Job, device: int) -> list[Result]:
+    """Compute it in this thread."""
+    job.begin()
+    return compute(job.runner.on_device(device, alone=job.alone), job.builds, job.cancel)
 
 
 def compute(runner: Runner, builds: Sequence[BuildItem], cancel: Cancellation) -> list[Result]:

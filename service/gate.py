@@ -14,18 +14,17 @@ from starlette.types import Scope
 
 from models.spec import Task
 from service.access.access import Access, bearer_token
-from service.access.headers import everywhere, policies
 from service.bundles import BundleShelf
 from service.context import Finished, new_context
 from service.errors import ServiceError, error_response
 from service.lifecycle import Lifecycle, Resources
-from service.middleware import common_headers
+from service.middleware import added_headers
+from service.oip.address import infer_address
 from service.oip.calls import find
 from service.predict import Predictor, default_bundle
 from service.telemetry import Telemetry
 
 PREDICT: Final[Mapping[str, Task]] = {"/predict/pain": "pain", "/predict/valence-arousal": "valence-arousal"}
-MODELS: Final = "/v2/models/"
 
 
 class Prediction(NamedTuple):
@@ -55,7 +54,6 @@ class Gate:
         self.telemetry, self.report = telemetry, report
         self.entering = 0
         """Those who were let in during this turn of the event loop; they take their places in its next one."""
-        self.security = [*everywhere(access.tls is not None), *policies({})]
 
     def __call__(self, scope: Scope) -> Response | None:
         """The refusal, counted and logged; None where the app is to answer."""
@@ -67,18 +65,21 @@ class Gate:
             if asked is None:
                 return None
             context = new_context(scope["headers"], time.monotonic())
-            context.client = self.access.check(scope).client
+            edge = self.access.check(scope)
+            context.client = edge.client
             with self.access.admitted(bearer_token(scope["headers"]), context):
                 error = self.why_not(asked, headers, resources)
         except ServiceError:
             return None
         if error is None:
             self.let_in()
+            scope.setdefault("state", {}).update(context=context, edge=edge)  # the app need not find them out again
             return None
         context.task, context.code = asked.task, error.code
         self.telemetry.request_began(context)
         response = error_response(error, scope["path"], context.request_id)
-        response.raw_headers += [*common_headers(context, self.telemetry), *self.security]
+        over_tls = self.access.tls is not None
+        response.raw_headers += added_headers(response.raw_headers, context, self.telemetry, over_tls=over_tls)
         took_s = time.monotonic() - context.started_s
         self.telemetry.request_ended(context, response.status_code, took_s)
         facts = (scope["method"], scope["path"], asked.route, response.status_code, took_s)
@@ -108,13 +109,8 @@ def prediction(path: str, shelf: BundleShelf) -> Prediction | None:
     """What is asked for at this address; None if it is another. Raises NotFound and InvalidField as the app does."""
     if (task := PREDICT.get(path)) is not None:
         return Prediction(task, path, default_bundle(shelf, task).queue_key)
-    if not path.startswith(MODELS):
+    address = infer_address(path)
+    if address is None:
         return None
-    match path.removeprefix(MODELS).split("/"):
-        case [name, "infer"]:
-            bundle, route = find(shelf, name, None), "/v2/models/{name}/infer"
-        case [name, "versions", version, "infer"]:
-            bundle, route = find(shelf, name, version), "/v2/models/{name}/versions/{version}/infer"
-        case _:
-            return None
-    return Prediction(bundle.bundle.manifest.task, route, bundle.queue_key)
+    bundle = find(shelf, address.name, address.version)
+    return Prediction(bundle.task, address.path, bundle.queue_key)

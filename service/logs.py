@@ -15,12 +15,13 @@ from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 from urllib.parse import quote
 
-from service.context import STAGES, Finished
+from service.context import STAGES, Finished, RequestContext
 
 LogFormat = Literal["text", "json"]
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 REQUESTS: Final = "pkdot.requests"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 MAX_GATHERED: Final = 100
 """Lines of requests that are not written yet."""
 MAX_PATH_CHARS: Final = 200
@@ -54,47 +55,57 @@ def log_request(finished: Finished) -> None:
     """The line of a request; a probe's only where debugging is on."""
     level = logging.DEBUG if finished.quiet else logging.INFO
     if logger.isEnabledFor(level):
-        facts = request_facts(finished)
-        logger.log(level, "%s", as_text(facts), extra={"facts": facts})
+        logger.log(level, "%s", RequestLine(finished))
 
 
-def request_facts(finished: Finished) -> dict[str, Any]:
-    """What the log says of a request: ids, what was asked for, what became of it, and what it took."""
-    context = finished.context
-    return {
-        "method": quote(finished.method, errors="replace"),
-        # a decoded path may hold line ends and blanks, and so imitate lines and fields of this log
-        "path": quote(finished.path[:MAX_PATH_CHARS], errors="replace"),
-        "status": finished.status,
-        "code": context.code,
-        "duration_ms": round(1000 * finished.took_s, 3),
-        "request_id": context.request_id,
-        "trace_id": context.trace_id,
-        "client": context.client or None,
-        "key": context.key_name or None,
-        "task": context.task,
-        "stages_ms": {s: round(1000 * context.seconds[s], 3) for s in STAGES if s in context.seconds},
-        "batch": context.largest_batch or None,
-        "request_bytes": finished.request_bytes,
-        "response_bytes": finished.response_bytes,
-    }
+class RequestLine:
+    """A request as the argument of a record: each format makes of it what it writes, and no more."""
+
+    __slots__ = ("finished",)
+
+    def __init__(self, finished: Finished) -> None:
+        self.finished = finished
+
+    def __str__(self) -> str:
+        """`POST /predict/pain 200 ok 9.0 ms request=… trace=… client=… key=… task=pain upload=1.0 … batch=4 in=9 …`."""
+        done, context = self.finished, self.finished.context
+        stages = "".join([f" {stage}={took_ms}" for stage, took_ms in stages_ms(context).items()])
+        return (
+            f"{quoted(done.method)} {quoted(done.path[:MAX_PATH_CHARS])} {done.status} {context.code} "
+            f"{1000 * done.took_s:.1f} ms request={context.request_id} trace={context.trace_id or '-'} "
+            f"client={context.client or '-'} key={context.key_name or '-'} task={context.task or '-'}{stages} "
+            f"batch={context.largest_batch or '-'} in={done.request_bytes} out={done.response_bytes}"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """The same by name."""
+        done, context = self.finished, self.finished.context
+        return {
+            "method": quoted(done.method),
+            "path": quoted(done.path[:MAX_PATH_CHARS]),
+            "status": done.status,
+            "code": context.code,
+            "duration_ms": round(1000 * done.took_s, 3),
+            "request_id": context.request_id,
+            "trace_id": context.trace_id,
+            "client": context.client or None,
+            "key": context.key_name or None,
+            "task": context.task,
+            "stages_ms": stages_ms(context),
+            "batch": context.largest_batch or None,
+            "request_bytes": done.request_bytes,
+            "response_bytes": done.response_bytes,
+        }
 
 
-def as_text(facts: dict[str, Any]) -> str:
-    """`POST /predict/pain 200 ok 9.0 ms request=… trace=… client=… key=… task=pain upload=1.0 … batch=4 in=9 out=5`."""
-    named = {
-        "request": facts["request_id"],
-        "trace": facts["trace_id"],
-        "client": facts["client"],
-        "key": facts["key"],
-        "task": facts["task"],
-        **facts["stages_ms"],
-        "batch": facts["batch"],
-        "in": facts["request_bytes"],
-        "out": facts["response_bytes"],
-    }
-    head = f"{facts['method']} {facts['path']} {facts['status']} {facts['code']} {facts['duration_ms']:.1f} ms"
-    return " ".join([head, *(f"{name}={'-' if value is None else value}" for name, value in named.items())])
+def stages_ms(context: RequestContext) -> dict[str, float]:
+    """What each stage took, in their order."""
+    return {stage: round(1000 * context.seconds[stage], 3) for stage in STAGES if stage in context.seconds}
+
+
+def quoted(text: str) -> str:
+    """What a caller wrote, as a URL has it: it may hold line ends and blanks, and so imitate lines of this log."""
+    return text if PLAIN.fullmatch(text) else quote(text, errors="replace")
 
 
 class RequestLines(logging.StreamHandler[TextIO]):
@@ -149,7 +160,10 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         created = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        facts: dict[str, Any] | None = getattr(record, "facts", None)
+        facts = None
+        match record.args:
+            case (RequestLine() as line,):
+                facts = line.facts()
         entry = {
             "time": created.replace("+00:00", "Z"),
             "level": record.levelname,

@@ -8,10 +8,11 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access.headers import security_headers
 from service.context import Finished, RequestContext, new_context
 from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
 from service.logs import logger
-from service.protocol import CLOSE, CUT_SHORT, DISCARD_BYTES, DISCARD_S
+from service.protocol import CLOSE, CUT_SHORT, DISCARD_BYTES, DISCARD_S, Headers, has_body
 from service.stream.exchange import StreamExchange
 from service.telemetry import Telemetry
 
@@ -26,11 +27,17 @@ class RequestMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, closing: Callable[[], bool], report: Callable[[Finished], None]
+        self,
+        app: ASGIApp,
+        telemetry: Telemetry,
+        over_tls: bool,
+        closing: Callable[[], bool],
+        report: Callable[[Finished], None],
     ) -> None:
         self.app = app
         self.report = report
         self.telemetry = telemetry
+        self.over_tls = over_tls
         self.closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,8 +47,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        context = new_context(scope["headers"], time.monotonic())
-        scope.setdefault("state", {})["context"] = context
+        state = scope.setdefault("state", {})
+        context: RequestContext = state.get("context") or new_context(scope["headers"], time.monotonic())
+        state["context"] = context
         exchange = Exchange(scope, receive, send, context, self)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -89,11 +97,10 @@ class Exchange:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext, middleware: RequestMiddleware
     ) -> None:
-        names = dict(scope["headers"])
         self.upstream_receive, self.upstream_send = receive, send
         self.context = context
-        self.telemetry, self.closing = middleware.telemetry, middleware.closing
-        self.unread = b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+        self.middleware = middleware
+        self.unread = has_body(scope["headers"])
         self.state = scope["state"]
         self.cut_short = False
         """Whether the client closed its side before the body was complete."""
@@ -120,7 +127,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             given = message.get("headers", [])
-            message = {**message, "headers": [*given, *self.headers(streamed=NDJSON in given)]}
+            message = {**message, "headers": [*given, *self.headers(given)]}
         self.response_bytes += len(message.get("body", b""))
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if last:
@@ -134,9 +141,10 @@ class Exchange:
         await self.discard()
         await self.upstream_send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def headers(self, *, streamed: bool) -> list[tuple[bytes, bytes]]:
-        added = common_headers(self.context, self.telemetry, streamed=streamed)
-        if self.closing() or self.unread:
+    def headers(self, given: Headers) -> Headers:
+        middleware = self.middleware
+        added = added_headers(given, self.context, middleware.telemetry, over_tls=middleware.over_tls)
+        if middleware.closing() or self.unread:
             added.append(CLOSE)
         return added
 
@@ -148,13 +156,12 @@ class Exchange:
                     left -= len((await self.receive()).get("body", b""))
 
 
-def common_headers(
-    context: RequestContext, telemetry: Telemetry, *, streamed: bool = False
-) -> list[tuple[bytes, bytes]]:
-    """What every answer has; a stream begins before its stages are over, so it does not tell their times."""
+def added_headers(given: Headers, context: RequestContext, telemetry: Telemetry, *, over_tls: bool) -> Headers:
+    """What an answer with the headers `given` gets; a stream begins before its stages are over, and tells no times."""
     added = [(b"x-request-id", context.request_id.encode("ascii")), NO_STORE]
+    added += security_headers(given, over_tls=over_tls)
     if context.task is not None:
         added.append((b"endpoint-load-metrics", telemetry.load_report().encode("ascii")))
-        if not streamed:
+        if NDJSON not in given:
             added.append((b"server-timing", context.server_timing().encode("ascii")))
     return added

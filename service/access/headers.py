@@ -1,8 +1,7 @@
 """What browsers are told not to do with the answers."""
 
+from collections.abc import Iterable
 from typing import Final
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 EVERYWHERE: Final = (
@@ -26,30 +25,10 @@ PAGE_POLICY: Final = (
 """Of a page that brings no policy of its own: everything from this service, and no inline script or style."""
 
 
-class SecurityHeaders:
-    """Pure ASGI, outside of everything that answers. `over_tls` adds HSTS, which counts over TLS only."""
-
-    def __init__(self, app: ASGIApp, over_tls: bool) -> None:
-        self.app = app
-        self.everywhere = everywhere(over_tls)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = message.get("headers", [])
-                message = {**message, "headers": [*given, *self.everywhere, *policies(dict(given))]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
-
-
-def everywhere(over_tls: bool) -> list[tuple[bytes, bytes]]:
-    """What every answer has."""
-    return [*EVERYWHERE, HSTS] if over_tls else [*EVERYWHERE]
+def security_headers(given: Iterable[tuple[bytes, bytes]], *, over_tls: bool) -> list[tuple[bytes, bytes]]:
+    """What an answer with the headers `given` needs beside them. HSTS counts over TLS only."""
+    always = (*EVERYWHERE, HSTS) if over_tls else EVERYWHERE
+    return [*always, *policies(dict(given))]
 
 
 def policies(given: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:

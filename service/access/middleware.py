@@ -35,8 +35,8 @@ class AccessMiddleware:
             await self.app(scope, receive, send)
 
     def enter(self, scope: Scope, stack: ExitStack) -> None:
-        edge = self.access.check(scope)
         state = scope.setdefault("state", {})
+        edge = state.get("edge") or self.access.check(scope)  # the gate may have checked it
         state["edge"] = edge
         if scope["type"] == "http":
             context: RequestContext = state["context"]

@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from service.bundles import LoadedBundle
 from service.lifecycle import Lifecycle
+from service.oip.address import INFER, INFER_VERSION
 from service.oip.calls import find
 from service.oip.infer import TensorInference
 from service.oip.metadata import SERVER, model_metadata
@@ -41,7 +42,7 @@ def build_oip_routes(lifecycle: Lifecycle, inference: TensorInference) -> list[R
         name, fit = asked_for(request).name, lifecycle.status() == "ok"
         return JSONResponse({"name": name, "ready": fit}, 200 if fit else 503)
 
-    infer = [Route(path + "/infer", inference.answer, methods=["POST"]) for path in MODEL_PATHS]
+    infer = [Route(path, inference.answer, methods=["POST"]) for path in (INFER, INFER_VERSION)]
     about_models = [(Route(path, model), Route(path + "/ready", model_ready)) for path in MODEL_PATHS]
     about_server = [Route("/v2", server), Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
     return [*infer, *about_server, *chain.from_iterable(about_models)]

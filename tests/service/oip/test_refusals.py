@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.oip import body
+from service.runtime import GraphRunner
 from service.settings import Settings
 
 PAIN = "/v2/models/pain/infer"
@@ -221,24 +222,20 @@ def test_tensors_that_fail_alone_are_at_fault_and_a_device_that_fails_on_golden_
     make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_client()
-    lifecycle = client.app.state.lifecycle  # type: ignore[attr-defined]
-    (pain,) = (loaded for loaded in lifecycle.resources.shelf.bundles if loaded.name == "pain")
-    (runner,) = pain.runners.values()
-    alone = runner.on_device(0, alone=True)
-    run_checked = alone.run_checked
+    run_checked = GraphRunner.run_checked
 
-    def fails_on_nines(inputs: dict[str, Any], *_: object) -> Any:
+    def fails_on_nines(runner: GraphRunner, inputs: dict[str, Any], *_: object) -> Any:
         if (inputs["eda"] == 9).any():
             raise RuntimeError("nines")
-        return run_checked(inputs)
+        return run_checked(runner, inputs)
 
-    monkeypatch.setattr(alone, "run_checked", fails_on_nines)
+    monkeypatch.setattr(GraphRunner, "run_checked", fails_on_nines)
     culprit = client.post(PAIN, content=json.dumps(eda(data=[9] * 5)))
     assert (culprit.status_code, error_of(culprit)) == (422, "these tensors cannot be computed; send others")
     assert client.post(PAIN, content=json.dumps(eda())).status_code == 200
     assert client.get("/v2/health/ready").status_code == 200
 
-    monkeypatch.setattr(alone, "run_checked", lambda inputs, *_: inputs["lost"])
+    monkeypatch.setattr(GraphRunner, "run_checked", lambda _, inputs, *__: inputs["lost"])
     lost = client.post(PAIN, content=json.dumps(eda()))
     assert (lost.status_code, "device" in error_of(lost)) == (503, True)
     assert [client.get(f"/v2/health/{kind}").status_code for kind in ("ready", "live")] == [503, 503]

@@ -1,4 +1,4 @@
-"""Inference requests pass by the router: its way to a route takes a small request a tenth of its time."""
+"""Inference requests pass by the router and what FastAPI wraps around it: small ones would spend long in them."""
 
 from collections.abc import Awaitable, Callable
 

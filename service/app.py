@@ -24,6 +24,7 @@ from service.lifecycle import Lifecycle
 from service.logs import log_request
 from service.middleware import RequestMiddleware
 from service.offload import ended
+from service.oip.express import Express
 from service.oip.infer import TensorInference
 from service.oip.routes import build_oip_routes
 from service.oip.shortcut import Shortcut
@@ -102,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
         report=report,
     )
     app.state.gate = Gate(lifecycle, access, predictor, telemetry, report)
+    app.state.express = Express(lifecycle, access, telemetry, inference, report)
     app.include_router(build_router(lifecycle, telemetry, predictor))
     token = admin_token(settings)
     if token is not None:

@@ -130,6 +130,14 @@ class Batcher:
         Raises BatchItemFailed where an item fails alone, DeadlineExceeded, and BatchInterrupted. Cancelling takes the
         waiting items out at once; a batch in hand is finished for its other members, and ended where there are none.
         """
+        request = self.submit(runner, items, deadline_s=deadline_s)
+        try:
+            return await request.answer
+        finally:
+            self.leave(request)
+
+    def submit(self, runner: Runner, items: Sequence[BuildItem], *, deadline_s: float) -> Request:
+        """The first half of `run`: the caller waits for `answer`, and calls `leave` in every case."""
         if not items:
             raise ValueError("run needs at least one item")
         if not self.accepting:
@@ -139,10 +147,19 @@ class Batcher:
         if deadline_s <= now_s:
             raise request.overdue()
         self._enter(request)
-        try:
-            return await request.answer
-        finally:
-            self._leave(request)
+        return request
+
+    def leave(self, request: Request) -> None:
+        """Forget a request: its caller has the answer, or has gone. A batch that nobody waits for is ended."""
+        self.requests.discard(request)
+        self.turns.remove(request)
+        if not request.answer.cancel() and not request.answer.cancelled():
+            request.answer.exception()  # seen, also where a cancellation came between it and its reader
+        if request.computing:
+            for batch in self.in_hand:
+                if request in batch.requests and batch.abandoned():
+                    batch.cancel.ask()
+        self._note_drained()
 
     @property
     def queue_items(self) -> int:
@@ -194,18 +211,6 @@ class Batcher:
         if not self.stepping and len(self.in_hand) < self.room:
             self.stepping = True
             self.loop.call_soon(self._step)  # at the end of this turn of the event loop: who comes in it, comes along
-
-    def _leave(self, request: Request) -> None:
-        """Forget a request: its caller has the answer, or has gone. A batch that nobody waits for is ended."""
-        self.requests.discard(request)
-        self.turns.remove(request)
-        if not request.answer.cancel() and not request.answer.cancelled():
-            request.answer.exception()  # seen, also where a cancellation came between it and its reader
-        if request.computing:
-            for batch in self.in_hand:
-                if request in batch.requests and batch.abandoned():
-                    batch.cancel.ask()
-        self._note_drained()
 
     def _note_drained(self) -> None:
         if not self.accepting and not self.turns and not self.in_hand:

@@ -12,7 +12,7 @@ from service.access.headers import security_headers
 from service.context import Finished, RequestContext, new_context
 from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
 from service.logs import logger
-from service.protocol import CLOSE, CUT_SHORT, DISCARD_BYTES, DISCARD_S, Headers, has_body
+from service.protocol import CLOSE, CUT_SHORT, DISCARD_BYTES, DISCARD_S, HeaderList, has_body
 from service.stream.exchange import StreamExchange
 from service.telemetry import Telemetry
 
@@ -141,7 +141,7 @@ class Exchange:
         await self.discard()
         await self.upstream_send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def headers(self, given: Headers) -> Headers:
+    def headers(self, given: HeaderList) -> HeaderList:
         middleware = self.middleware
         added = added_headers(given, self.context, middleware.telemetry, over_tls=middleware.over_tls)
         if middleware.closing() or self.unread:
@@ -156,7 +156,7 @@ class Exchange:
                     left -= len((await self.receive()).get("body", b""))
 
 
-def added_headers(given: Headers, context: RequestContext, telemetry: Telemetry, *, over_tls: bool) -> Headers:
+def added_headers(given: HeaderList, context: RequestContext, telemetry: Telemetry, *, over_tls: bool) -> HeaderList:
     """What an answer with the headers `given` gets; a stream begins before its stages are over, and tells no times."""
     added = [(b"x-request-id", context.request_id.encode("ascii")), NO_STORE]
     added += security_headers(given, over_tls=over_tls)

@@ -6,7 +6,8 @@ other requests (RFC 9112, sections 3.2, 6.1, 6.3 and 7.1), and what would hold a
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Self, cast
+from functools import partial
+from typing import Any, Final, Protocol, Self, cast
 
 from starlette.responses import Response
 from starlette.types import Scope
@@ -34,8 +35,28 @@ BAD_REQUEST: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
     b"connection: close\r\n\r\n%b"
 )
+OK: Final = 200
 CLOSE: Final = (b"connection", b"close")
-Headers = list[tuple[bytes, bytes]]
+HeaderList = list[tuple[bytes, bytes]]
+
+
+class Way(Protocol):
+    """A request between its connection and its answer."""
+
+    def abandon(self) -> None:
+        """The client has left."""
+
+
+class Shortcuts(Protocol):
+    """Answers requests without the app; see `service.oip.express`."""
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether a request may go this way, should its body come soon."""
+
+    def set_out(
+        self, scope: Scope, body: bytes, answer: Callable[[HeaderList, bytes], None], decline: Callable[[], None]
+    ) -> Way | None:
+        """The request is on its way; None where the app is to answer."""
 
 
 class Refused(Exception):
@@ -61,15 +82,22 @@ class Gathered:
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
-class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One connection. It is closed where a request's headers are not complete `HEADERS_WITHIN_S` after its begin.
 
     Broken HTTP gets a bare 400; a whole request before it is answered first.
     """
 
-    def __init__(self, *args: Any, gate: Callable[[Scope], Response | None], buffer: memoryview, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        gate: Callable[[Scope], Response | None],
+        express: Shortcuts,
+        buffer: memoryview,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.gate, self.buffer = gate, buffer
+        self.gate, self.express, self.buffer = gate, express, buffer
         self.running: RequestResponseCycle | None = None
         """The request that is being answered; `cycle` is the last one that came."""
         self.within_head = False
@@ -82,6 +110,10 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.refused = False
         """Whether the request whose body comes has its answer already."""
         self.gathering: asyncio.TimerHandle | None = None
+        self.held: ASGI3Application | None = None
+        """What answers the request that comes, unless its body comes soon enough for a shorter way."""
+        self.way: Way | None = None
+        """That of the request that is being answered, if it goes one without the app."""
         self.timer: asyncio.TimerHandle | None = None
         self.unread_timer: asyncio.TimerHandle | None = None
 
@@ -128,6 +160,7 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         if not self.writer.transport.can_write_eof():  # over TLS both directions end together
             return False
         self.deaf = True
+        self.start_held()
         cycle.scope["state"][CUT_SHORT] = True
         cycle.keep_alive = cycle.more_body = False
         cycle.message_event.set()
@@ -180,6 +213,7 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
     def give_gathered(self) -> None:
         """Wake the app for the part of a body that has come so far."""
         self.gathering = None
+        self.start_held()
         self.cycle.message_event.set()
 
     def stop_gathering(self) -> None:
@@ -191,9 +225,13 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.unparsed_bytes = 0
         self.stop_gathering()
         if self.refused:
-            self.end_refusal(self.cycle)
-        else:
-            super().on_message_complete()
+            self.end(self.cycle)
+            return
+        super().on_message_complete()
+        if self.held is not None and self.way is None:
+            scope, answer = cast("Scope", self.cycle.scope), partial(self.answer, self.cycle)
+            self.way = self.express.set_out(scope, bytes(self.cycle.body), answer, self.decline)
+            self.start_held()
 
     def on_response_complete(self) -> None:
         self.writer.answered()
@@ -234,11 +272,37 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
-        refusal = self.gate(cast("Scope", cycle.scope))
-        if refusal is None:
-            super()._start_asgi_task(cycle, app)
-        else:
+        scope = cast("Scope", cycle.scope)
+        refusal = self.gate(scope)
+        if refusal is not None:
             self.refuse(cycle, refusal)
+        elif cycle.more_body and not cycle.waiting_for_100_continue and self.express.takes(scope):
+            self.held = app
+            self.gathering = self.loop.call_later(GATHER_S, self.give_gathered)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def start_held(self) -> None:
+        """Let the app answer the request that waits, if there is one and it has not taken a shorter way."""
+        if self.held is not None and self.way is None and self.running is not None:
+            app, self.held = self.held, None
+            super()._start_asgi_task(self.running, app)
+
+    def decline(self) -> None:
+        """The shorter way has led to no answer."""
+        self.way = None
+        self.start_held()
+
+    def answer(self, cycle: RequestResponseCycle, headers: HeaderList, body: bytes) -> None:
+        """Send the answer of a request that took a shorter way."""
+        self.held = self.way = None
+        if CLOSE in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            headers = [*headers, CLOSE]
+        self.writer.transport.write(whole(OK, [*cycle.default_headers, *headers], body))
+        cycle.response_started = True
+        self.end(cycle)
 
     def refuse(self, cycle: RequestResponseCycle, refusal: Response) -> None:
         """Answer at once. What comes of the body is dropped; where it ends soon, the connection lives on."""
@@ -248,7 +312,7 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.writer.transport.write(whole(refusal.status_code, headers, bytes(refusal.body)))
         cycle.response_started = True
         if not cycle.more_body:
-            self.end_refusal(cycle)
+            self.end(cycle)
             return
         self.stop_timer()
         self.close_after(DISCARD_S)
@@ -259,8 +323,8 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.writer.transport.can_write_eof():  # TLS has no such half
             self.writer.transport.write_eof()
 
-    def end_refusal(self, cycle: RequestResponseCycle) -> None:
-        """The refused request has ended; the next one may come."""
+    def end(self, cycle: RequestResponseCycle) -> None:
+        """A request that the app knows nothing of has ended; the next one may come."""
         self.refused = False
         self.stop_timer()
         cycle.more_body, cycle.response_complete = False, True
@@ -276,7 +340,11 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
         return self.running is not None and not self.running.response_complete
 
     def leave_running(self) -> None:
-        """Let the app know that nobody waits for its answer."""
+        """Let those who work on it know that nobody waits for the answer."""
+        self.start_held()
+        if self.way is not None:
+            self.way.abandon()
+            self.held = self.way = None
         if self.running is not None and self.is_answering():
             self.running.disconnected = True
             self.running.message_event.set()
@@ -295,7 +363,7 @@ class Protocol(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.unread_timer = None
 
 
-def refuse_ambiguous(version: str, url: bytes, headers: Headers) -> None:
+def refuse_ambiguous(version: str, url: bytes, headers: HeaderList) -> None:
     """Refuse what names no host or several, is coded in a way that is not decoded here, or is of another HTTP."""
     hosts = encodings = 0
     for name, value in headers:
@@ -314,7 +382,7 @@ def refuse_ambiguous(version: str, url: bytes, headers: Headers) -> None:
         raise Refused
 
 
-def has_body(headers: Headers) -> bool:
+def has_body(headers: HeaderList) -> bool:
     return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 
@@ -326,7 +394,7 @@ def is_short(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     )
 
 
-def whole(status: int, headers: Headers, body: bytes) -> bytes:
+def whole(status: int, headers: HeaderList, body: bytes) -> bytes:
     """An answer as it is sent."""
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
     return STATUS_LINE[status] + lines + b"\r\n" + body

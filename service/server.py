@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from service.access.access import Access
 from service.lifecycle import Lifecycle
 from service.logs import write_gathered
-from service.protocol import READ_BYTES, Protocol
+from service.protocol import READ_BYTES, Connection
 from service.settings import Settings
 from service.stream.protocol import StreamProtocol
 from service.stream.streams import Streams
@@ -46,7 +46,12 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=partial(Protocol, gate=app.state.gate, buffer=memoryview(bytearray(READ_BYTES))),  # type: ignore[arg-type]  # it is called as a class is
+                http=partial(  # type: ignore[arg-type]  # it is called as a class is
+                    Connection,
+                    gate=app.state.gate,
+                    express=app.state.express,
+                    buffer=memoryview(bytearray(READ_BYTES)),
+                ),
                 ws=StreamProtocol,
                 ws_max_size=2
                 * settings.max_stream_message_bytes,  # what is a little too large gets a problem, not 1009

@@ -124,6 +124,10 @@ class Telemetry:
         """A prediction's headers have come."""
         self.in_flight_of(context.task).inc()
 
+    def request_withdrawn(self, context: RequestContext) -> None:
+        """What began shall not have begun."""
+        self.in_flight_of(context.task).dec()
+
     def request_ended(self, context: RequestContext, status: int, took_s: float) -> None:
         """Its answer has gone, or its client has. Other requests than predictions are not counted."""
         if context.task is None:

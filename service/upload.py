@@ -109,6 +109,10 @@ class Spool:
         if len(self.unwritten) > self.memory_bytes:
             await self.flush()
 
+    def hold(self, data: bytes | memoryview) -> None:
+        """Take all that there is to store at once, and keep it in memory."""
+        self.unwritten, self.size = data, len(data)
+
     async def finish(self) -> None:
         """Make every piece readable; nothing may be written afterwards."""
         if self.file is not None and self.unwritten:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -145,9 +145,7 @@ async def compute(
     be computed, and NotReady where nothing can.
     """
     context.stage = "queue"
-    wait_s, left_s = resources.batcher.predicted_wait_s(call.runner.key, call.batch), deadline_s - time.monotonic()
-    if wait_s > left_s:
-        raise DeadlineExceeded(f"the queue would take {wait_s:.2f} s, but only {max(0.0, left_s):.2f} s are left")
+    refuse_hopeless(call, resources, deadline_s)
     items = [Row(arrays, row) for row in range(call.batch)]
     try:
         try:
@@ -158,11 +156,23 @@ async def compute(
         raise DeadlineExceeded(f"{error}; give the request more time, or send fewer windows") from error
     except BatchInterrupted as error:
         raise NotReady("the service stopped computing; send the request again") from error
+    note(answer, items, call, resources, context)
+    return answer
+
+
+def refuse_hopeless(call: Call, resources: Resources, deadline_s: float) -> None:
+    """Raise DeadlineExceeded where the queue is beyond the time that is left."""
+    wait_s, left_s = resources.batcher.predicted_wait_s(call.runner.key, call.batch), deadline_s - time.monotonic()
+    if wait_s > left_s:
+        raise DeadlineExceeded(f"the queue would take {wait_s:.2f} s, but only {max(0.0, left_s):.2f} s are left")
+
+
+def note(answer: BatchAnswer, items: Sequence[Row], call: Call, resources: Resources, context: RequestContext) -> None:
+    """What the shadow, the headers and the log are to know of an answer."""
     resources.shadow.consider(call.bundle, call.graph, items, answer.output)
     context.add("queue", answer.queue_s)
     context.add("inference", answer.inference_s)
     context.largest_batch = answer.largest_batch
-    return answer
 
 
 async def blame(call: Call, resources: Resources, deadline_s: float) -> Exception:

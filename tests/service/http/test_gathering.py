@@ -8,13 +8,13 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.protocol import READ_BYTES, Protocol
+from service.protocol import READ_BYTES, Connection
 
 Message = dict[str, Any]
 HANG_S = 10.0
 
 
-class Connection(asyncio.Transport):
+class Transport(asyncio.Transport):
     """Takes what is written, and reads nothing by itself."""
 
     def __init__(self) -> None:
@@ -40,6 +40,16 @@ class Connection(asyncio.Transport):
         self.reading = True
 
 
+class NoShortcut:
+    """Every request is the app's."""
+
+    def takes(self, _: object) -> bool:
+        return False
+
+    def set_out(self, *_: object) -> None:
+        raise AssertionError("takes none")
+
+
 def play(size: int, scene: Callable[[Callable[[bytes], None], "asyncio.Queue[Message]"], Awaitable[None]]) -> None:
     """Run a scene with what sends parts of a body of `size` bytes, and with the messages that the app gets of it."""
 
@@ -57,14 +67,15 @@ def play(size: int, scene: Callable[[Callable[[bytes], None], "asyncio.Queue[Mes
             await send({"type": "http.response.start", "status": 204})
             await send({"type": "http.response.body"})
 
-        protocol = Protocol(
+        protocol = Connection(
             config=uvicorn.Config(app, log_config=None),  # type: ignore[arg-type]  # an app in the least words
             server_state=ServerState(),
             app_state={},
             gate=lambda _: None,
+            express=NoShortcut(),
             buffer=memoryview(bytearray(1)),
         )
-        protocol.connection_made(Connection())
+        protocol.connection_made(Transport())
         protocol.data_received(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
         await asyncio.sleep(0)
         async with asyncio.timeout(HANG_S):

@@ -1,0 +1,193 @@
+"""The shortest way to an answer: a small inference request that has come whole is answered without a task of its own.
+
+It goes from the connection to the batcher, and back from there. Only answers go this way: whatever is wrong with a
+request, before or after it was computed, is the app's to say, which then begins as if it had just come.
+"""
+
+import logging
+import time
+from asyncio import Future
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from service.access.access import Access, bearer_token
+from service.admission import Place
+from service.batch import BatchAnswer, BatchInterrupted, DeadlineExceeded
+from service.context import Finished, RequestContext
+from service.device import Row
+from service.errors import ServiceError
+from service.lifecycle import Lifecycle, Resources
+from service.middleware import added_headers
+from service.oip.address import Address, infer_address
+from service.oip.body import json_size
+from service.oip.calls import Call, find, understand
+from service.oip.infer import (
+    INLINE_JSON_BYTES,
+    INLINE_TENSOR_BYTES,
+    INLINE_WINDOWS,
+    TensorInference,
+    note,
+    refuse_encoding,
+    refuse_hopeless,
+    respond,
+)
+from service.oip.messages import read_request
+from service.oip.tensors import input_arrays
+from service.protocol import CLOSE, HeaderList, Way
+from service.telemetry import Telemetry
+from service.upload import Spool
+
+OK: Final = 200
+CLIENT_GONE: Final = 499
+"""Never sent, as in the middleware."""
+
+logger = logging.getLogger("pkdot")
+
+
+class Express:
+    """Ways for the requests of one app."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        access: Access,
+        telemetry: Telemetry,
+        inference: TensorInference,
+        report: Callable[[Finished], None],
+    ) -> None:
+        self.lifecycle, self.access, self.telemetry = lifecycle, access, telemetry
+        self.inference, self.report = inference, report
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether a request that the gate has let in may go this way, should its body come soon."""
+        if "context" not in scope["state"] or infer_address(scope["path"]) is None:
+            return False
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        return len(lengths) == 1 and int(lengths[0]) <= INLINE_TENSOR_BYTES
+
+    def set_out(
+        self, scope: Scope, body: bytes, answer: Callable[[HeaderList, bytes], None], decline: Callable[[], None]
+    ) -> Way | None:
+        """The request is on its way, or is the app's to answer (None).
+
+        Later `answer` is called with headers and body, or `decline` where the app is to answer after all.
+        """
+        try:
+            return Trip(self, scope, body, answer, decline)
+        except (ServiceError, BatchInterrupted, DeadlineExceeded, Unsuitable):
+            return None
+
+
+class Unsuitable(Exception):
+    """A request that needs the app."""
+
+
+class Trip:
+    """One request between its body's end and its answer."""
+
+    def __init__(
+        self,
+        express: Express,
+        scope: Scope,
+        body: bytes,
+        answer: Callable[[HeaderList, bytes], None],
+        decline: Callable[[], None],
+    ) -> None:
+        self.express, self.scope, self.answer, self.decline = express, scope, answer, decline
+        self.context: RequestContext = scope["state"]["context"]
+        self.request_bytes = len(body)
+        headers = Headers(scope=scope)
+        self.resources: Resources = express.lifecycle.require(self.context.request_id)
+        self.address = infer_address(scope["path"])
+        assert self.address is not None  # as `takes` has seen
+        refuse_encoding(headers)
+        predictor = express.inference.predictor
+        deadline_s = self.context.started_s + predictor.timeout_s(headers)
+        with ExitStack() as stack:
+            stack.enter_context(express.access.admitted(bearer_token(scope["headers"]), self.context))
+            self.call, self.place = self.understand(self.address, headers, body, stack)
+            self.items = self.rows(body)
+            until_s = min(deadline_s, self.context.started_s + self.call.timeout_s)
+            refuse_hopeless(self.call, self.resources, until_s)
+            self.place.arrived()
+            uploaded_s = time.monotonic() - self.context.started_s
+            self.request = self.resources.batcher.submit(self.call.runner, self.items, deadline_s=until_s)
+            self.held = stack.pop_all()
+        self.context.task, self.context.stage = self.call.bundle.task, "queue"
+        self.context.add("upload", uploaded_s)
+        express.telemetry.request_began(self.context)
+        self.request.answer.add_done_callback(self.arrive)
+
+    def understand(self, address: Address, headers: Headers, body: bytes, stack: ExitStack) -> tuple[Call, Place]:
+        """What is asked, and the place that is held for it. Raises what is wrong with it."""
+        inference = self.express.inference
+        bundle = find(self.resources.shelf, address.name, address.version)
+        place = stack.enter_context(self.resources.admission.place(f"/v2 {bundle.name}", len(body)))
+        given_bytes = json_size(headers, len(body))
+        self.json_bytes = len(body) if given_bytes is None else given_bytes
+        if self.json_bytes > INLINE_JSON_BYTES:
+            raise Unsuitable
+        call = understand(read_request(body[: self.json_bytes]), bundle, max_batch=inference.settings.max_windows)
+        if call.batch > INLINE_WINDOWS or self.json_bytes + call.binary_bytes != len(body):
+            raise Unsuitable
+        return call, place
+
+    def rows(self, body: bytes) -> list[Row]:
+        """The windows that are sent. Raises InvalidField for wrong values."""
+        settings = self.express.inference.settings
+        spool = Spool(settings.spool_dir, settings.spool_memory_bytes, self.resources.threads)
+        spool.hold(memoryview(body)[self.json_bytes :])
+        arrays = input_arrays(self.call, spool)
+        return [Row(arrays, row) for row in range(self.call.batch)]
+
+    def arrive(self, future: "Future[BatchAnswer]") -> None:
+        """The batcher has an answer, or none."""
+        if future.cancelled():
+            return
+        self.resources.batcher.leave(self.request)
+        if future.exception() is not None:
+            self.turn_back()
+            return
+        try:
+            headers, body = self.render(future.result())
+        except Exception:
+            logger.exception("request %s failed", self.context.request_id)
+            self.turn_back()
+            return
+        self.answer(headers, body)
+        self.end(OK, len(body))
+
+    def render(self, answer: BatchAnswer) -> tuple[HeaderList, bytes]:
+        express, context = self.express, self.context
+        note(answer, self.items, self.call, self.resources, context)
+        self.place.answered(context.seconds)
+        response = respond(express.inference.render(self.call, answer))
+        added = added_headers(response.raw_headers, context, express.telemetry, over_tls=express.access.tls is not None)
+        closing = [CLOSE] if express.lifecycle.draining else []
+        return [*response.raw_headers, *added, *closing], bytes(response.body)
+
+    def abandon(self) -> None:
+        """The client has left."""
+        self.resources.batcher.leave(self.request)
+        self.context.code = "client_gone"
+        self.end(CLIENT_GONE, 0)
+
+    def turn_back(self) -> None:
+        """Leave no trace, and let the app begin."""
+        self.held.close()
+        self.express.telemetry.request_withdrawn(self.context)
+        self.context.task, self.context.stage, self.context.largest_batch = None, "upload", 0
+        self.context.seconds.clear()
+        self.decline()
+
+    def end(self, status: int, response_bytes: int) -> None:
+        assert self.address is not None
+        self.held.close()
+        took_s = time.monotonic() - self.context.started_s
+        self.express.telemetry.request_ended(self.context, status, took_s)
+        facts = (self.scope["method"], self.scope["path"], self.address.path, status, took_s)
+        self.express.report(Finished(self.context, *facts, self.request_bytes, response_bytes))

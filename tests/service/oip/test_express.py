@@ -1,0 +1,181 @@
+"""Small requests that come whole are answered from the connection itself; nobody can tell, but for the time."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from service.oip.express import Express, Trip
+from service.protocol import GATHER_S
+from service.runtime import GraphRunner
+from service.settings import Settings
+from tests.service.http.raw_http import Reply, post, read_reply
+
+from .test_live_server import PAIN, LiveServer, samples
+
+EDA = {"name": "eda", "shape": [1, 5], "datatype": "FP32", "data": [0, 0, 0, 0, 0]}
+OURS = frozenset({"date", "x-request-id", "server-timing", "endpoint-load-metrics"})
+"""Headers that differ from answer to answer."""
+
+
+@pytest.fixture
+def live(folder: Path, open_server: Callable[..., Any]) -> Iterator[Any]:
+    """A server whose counters begin at 0, and which may be drained."""
+    with open_server(Settings(bundles=folder, port=0)) as server:
+        yield server
+
+
+def infer(*headers: str, **changed: Any) -> bytes:
+    return post(json.dumps({"inputs": [EDA | changed]}).encode(), *headers, path=PAIN)
+
+
+@contextmanager
+def talking(live: LiveServer) -> Iterator[tuple[socket.socket, IO[bytes]]]:
+    with (
+        socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection,
+        connection.makefile("rb") as file,
+    ):
+        yield connection, file
+
+
+def answered(file: IO[bytes]) -> Reply:
+    reply = read_reply(file)
+    assert reply is not None
+    return reply
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each request that might go the short way, whether it set out."""
+    set_out, seen = Express.set_out, list[bool]()
+
+    def watched(express: Express, *arguments: Any) -> Any:
+        way = set_out(express, *arguments)
+        seen.append(way is not None)
+        return way
+
+    monkeypatch.setattr(Express, "set_out", watched)
+    return seen
+
+
+def test_both_ways_lead_to_one_answer_and_count_alike(live: LiveServer, trips: list[bool]) -> None:
+    request = infer()
+    with talking(live) as (connection, file):
+        connection.sendall(request)
+        short = answered(file)
+        connection.sendall(request[:-10])
+        time.sleep(20 * GATHER_S)
+        connection.sendall(request[-10:])
+        long = answered(file)
+
+    assert trips == [True]
+    assert (short.status, short.body) == (long.status, long.body) == (200, long.body)
+    assert short.headers.keys() == long.headers.keys()
+    assert {name: value for name, value in short.headers.items() if name not in OURS} == {
+        name: value for name, value in long.headers.items() if name not in OURS
+    }
+    found = samples(live)
+    assert found['pkdot_requests_total{code="ok",status="200",task="pain"}'] == "2.0"
+    assert found['pkdot_requests_in_flight{task="pain"}'] == "0.0"
+    assert found['pkdot_stage_seconds_count{stage="inference",task="pain"}'] == "2.0"
+    assert found["pkdot_spool_bytes"] == "0.0"
+
+
+def test_requests_on_one_connection_are_answered_in_their_order(live: LiveServer, trips: list[bool]) -> None:
+    with talking(live) as (connection, file):
+        connection.sendall(infer(data=[1] * 5) + infer(shape=[1, 4]) + infer(data=[2] * 5) + infer(data=[1] * 5))
+        first, refused, second, third = (answered(file) for _ in range(4))
+
+    assert [first.status, refused.status, second.status, third.status] == [200, 422, 200, 200]
+    assert first.body == third.body != second.body
+    assert trips[0] is True
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (infer("Expect: 100-continue"), 100),
+        (infer("Content-Encoding: gzip"), 415),
+        (infer(shape=[1, 4]), 422),
+        (infer("Inference-Header-Content-Length: 0"), 400),
+        (infer("X-Request-Timeout: 0.000001"), 504),
+    ],
+    ids=["asks first", "encoded", "wrong shape", "no JSON", "no time"],
+)
+def test_what_is_not_simply_right_is_the_apps(
+    live: LiveServer, trips: list[bool], request_bytes: bytes, status: int
+) -> None:
+    with talking(live) as (connection, file):
+        connection.sendall(request_bytes)
+        reply = answered(file)
+
+    assert reply.status == status
+    assert True not in trips
+
+
+def test_tensors_that_fail_are_refused_by_the_app_and_counted_once(
+    live: LiveServer, trips: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_checked = GraphRunner.run_checked
+
+    def fails_on_nines(runner: GraphRunner, inputs: dict[str, Any], *_: object) -> Any:
+        if (inputs["eda"] == 9).any():
+            raise RuntimeError("nines")
+        return run_checked(runner, inputs)
+
+    monkeypatch.setattr(GraphRunner, "run_checked", fails_on_nines)
+    with talking(live) as (connection, file):
+        connection.sendall(infer(data=[9] * 5))
+        refused = answered(file)
+        connection.sendall(infer())
+        fine = answered(file)
+
+    assert (refused.status, fine.status, trips) == (422, 200, [True, True])
+    found = samples(live)
+    assert found['pkdot_requests_total{code="unreadable_media",status="422",task="pain"}'] == "1.0"
+    assert found['pkdot_requests_in_flight{task="pain"}'] == "0.0"
+    assert found['pkdot_stage_seconds_count{stage="upload",task="pain"}'] == "2.0"
+
+
+def test_a_bug_on_the_way_is_logged_and_costs_no_answer(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Trip, "render", broken)
+    with talking(live) as (connection, file):
+        connection.sendall(infer())
+        assert answered(file).status == 200
+
+    assert "failed" in caplog.text
+    assert samples(live)['pkdot_requests_in_flight{task="pain"}'] == "0.0"
+
+
+def test_while_draining_the_connection_ends_with_the_answer(live: LiveServer, trips: list[bool]) -> None:
+    with talking(live) as (connection, file):
+        live.server.lifecycle.draining = True
+        connection.sendall(infer())
+        reply = answered(file)
+        assert (reply.status, reply.headers["connection"], file.read()) == (200, "close", b"")
+    assert trips == [True]
+
+
+@pytest.mark.parametrize("half_close", [True, False])
+def test_a_client_that_leaves_before_its_body_is_whole_is_counted(
+    live: LiveServer, eventually: Callable[[Callable[[], bool]], None], half_close: bool
+) -> None:
+    with talking(live) as (connection, file):
+        connection.sendall(infer()[:-10])
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
+            assert answered(file).status == 400
+
+    gone = 'pkdot_requests_total{code="client_gone",status="499",task="pain"}'
+    eventually(lambda: samples(live).get(gone) == "1.0")
+    assert samples(live)['pkdot_requests_in_flight{task="pain"}'] == "0.0"

@@ -80,6 +80,9 @@ class Express:
             return Trip(self, scope, body, answer, decline)
         except (ServiceError, BatchInterrupted, DeadlineExceeded, Unsuitable):
             return None
+        except Exception:  # within the parser it would pass for a broken request
+            logger.exception("request %s failed", scope["state"]["context"].request_id)
+            return None
 
 
 class Unsuitable(Exception):

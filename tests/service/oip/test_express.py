@@ -142,13 +142,14 @@ def test_tensors_that_fail_are_refused_by_the_app_and_counted_once(
     assert found['pkdot_stage_seconds_count{stage="upload",task="pain"}'] == "2.0"
 
 
+@pytest.mark.parametrize("where", ["rows", "render"])
 def test_a_bug_on_the_way_is_logged_and_costs_no_answer(
-    live: LiveServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
     def broken(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(Trip, "render", broken)
+    monkeypatch.setattr(Trip, where, broken)
     with talking(live) as (connection, file):
         connection.sendall(infer())
         assert answered(file).status == 200

@@ -11,8 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.headers import security_headers
 from service.context import Finished, RequestContext, new_context
 from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
+from service.framing import CLOSE, DISCARD_BYTES, DISCARD_S, HeaderList, has_body
 from service.logs import logger
-from service.protocol import CLOSE, CUT_SHORT, DISCARD_BYTES, DISCARD_S, HeaderList, has_body
+from service.protocol import CUT_SHORT
 from service.stream.exchange import StreamExchange
 from service.telemetry import Telemetry
 

@@ -5,24 +5,35 @@ other requests (RFC 9112, sections 3.2, 6.1, 6.3 and 7.1), and what would hold a
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, cast
 
 from starlette.responses import Response
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.framing import (
+    BAD_REQUEST,
+    CLOSE,
+    DISCARD_BYTES,
+    DISCARD_S,
+    HeaderList,
+    Refused,
+    has_body,
+    is_short,
+    refuse_ambiguous,
+    whole,
+)
+from service.gathered import Gathered
 from service.head_with_body import HeadWithBody
+from service.ways import Way, Ways
 
 HEADERS_WITHIN_S: Final = 10.0
 MAX_HEADER_BYTES: Final = 65_536
 MAX_PIPELINED: Final = 16
 """Requests that may wait on one connection for the answer to an earlier one."""
-DISCARD_BYTES: Final = 1 << 20
-DISCARD_S: Final = 1.0
-"""What is still read of a client that was refused: to close at once would reset the connection under its answer."""
 READ_BYTES: Final = 1 << 20
 """Taken from the system at a time, into a buffer that all connections of a server share: none keeps it."""
 GATHER_S: Final = 0.01
@@ -31,55 +42,7 @@ UNREAD_S: Final = 30.0
 """A client that takes nothing of its answer for so long is given up."""
 CUT_SHORT: Final = "cut_short"
 """In the state of a scope whose client closed its side before the body was complete."""
-BAD_REQUEST: Final = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n"
-    b"connection: close\r\n\r\n%b"
-)
 OK: Final = 200
-CLOSE: Final = (b"connection", b"close")
-HeaderList = list[tuple[bytes, bytes]]
-
-
-class Way(Protocol):
-    """A request between its connection and its answer."""
-
-    def abandon(self) -> None:
-        """The client has left."""
-
-
-class Shortcuts(Protocol):
-    """Answers requests without the app; see `service.oip.express`."""
-
-    def takes(self, scope: Scope) -> bool:
-        """Whether a request may go this way, should its body come soon."""
-
-    def set_out(
-        self, scope: Scope, body: bytes, answer: Callable[[HeaderList, bytes], None], decline: Callable[[], None]
-    ) -> Way | None:
-        """The request is on its way; None where the app is to answer."""
-
-
-class Refused(Exception):
-    """Not a request that is answered. Raised within the parser, which reports it as an error in what it reads."""
-
-
-class Gathered:
-    """Parts of a body that become one only when they are asked for; a single one is given as it came."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.size = 0
-
-    def __iadd__(self, part: bytes) -> Self:
-        self.parts.append(part)
-        self.size += len(part)
-        return self
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __bytes__(self) -> bytes:
-        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
@@ -92,7 +55,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self,
         *args: Any,
         gate: Callable[[Scope], Response | None],
-        express: Shortcuts,
+        express: Ways,
         buffer: memoryview,
         **kwargs: Any,
     ) -> None:
@@ -361,40 +324,3 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         if self.unread_timer is not None:
             self.unread_timer.cancel()
             self.unread_timer = None
-
-
-def refuse_ambiguous(version: str, url: bytes, headers: HeaderList) -> None:
-    """Refuse what names no host or several, is coded in a way that is not decoded here, or is of another HTTP."""
-    hosts = encodings = 0
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"transfer-encoding":
-            encodings += 1
-            if value.strip().lower() != b"chunked" or version != "1.1":
-                raise Refused
-    if version == "1.1":
-        if hosts != 1 or encodings > 1:
-            raise Refused
-    elif version != "1.0" or hosts > 1:
-        raise Refused
-    if b"#" in url:
-        raise Refused
-
-
-def has_body(headers: HeaderList) -> bool:
-    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
-
-
-def is_short(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether the body's end is known, and near enough to read up to it."""
-    return all(
-        name != b"transfer-encoding" and (name != b"content-length" or int(value) <= DISCARD_BYTES)
-        for name, value in headers
-    )
-
-
-def whole(status: int, headers: HeaderList, body: bytes) -> bytes:
-    """An answer as it is sent."""
-    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    return STATUS_LINE[status] + lines + b"\r\n" + body

@@ -20,6 +20,7 @@ from service.batch import BatchAnswer, BatchInterrupted, DeadlineExceeded
 from service.context import Finished, RequestContext
 from service.device import Row
 from service.errors import ServiceError
+from service.framing import CLOSE, HeaderList
 from service.lifecycle import Lifecycle, Resources
 from service.middleware import added_headers
 from service.oip.address import Address, infer_address
@@ -37,9 +38,9 @@ from service.oip.infer import (
 )
 from service.oip.messages import read_request
 from service.oip.tensors import input_arrays
-from service.protocol import CLOSE, HeaderList, Way
 from service.telemetry import Telemetry
 from service.upload import Spool
+from service.ways import Way
 
 OK: Final = 200
 CLIENT_GONE: Final = 499

@@ -1,4 +1,4 @@
-"""Where messages begin and end: requests that two servers in a row may read differently, and answers as they are sent."""
+"""Where messages begin and end: which requests servers in a row may read differently, and answers as they are sent."""
 
 from collections.abc import Iterable
 from typing import Final

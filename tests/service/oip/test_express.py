@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import IO, Any
 
 import pytest
 
+from service.access.keys import new_key
 from service.oip.express import Express, Trip
 from service.protocol import GATHER_S
 from service.runtime import GraphRunner
@@ -180,3 +182,37 @@ def test_a_client_that_leaves_before_its_body_is_whole_is_counted(
     gone = 'pkdot_requests_total{code="client_gone",status="499",task="pain"}'
     eventually(lambda: samples(live).get(gone) == "1.0")
     assert samples(live)['pkdot_requests_in_flight{task="pain"}'] == "0.0"
+
+
+def test_a_key_is_asked_for_and_counted_here_too(
+    folder: Path, open_server: Callable[..., Any], tmp_path: Path, trips: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, key = new_key("ward", 1)
+    (tmp_path / "keys.txt").write_text(key.line() + "\n")
+    run_checked, go, entered = GraphRunner.run_checked, threading.Event(), threading.Event()
+
+    def wait(runner: GraphRunner, *arguments: Any) -> Any:
+        entered.set()
+        assert go.wait(10)
+        return run_checked(runner, *arguments)
+
+    with open_server(Settings(bundles=folder, port=0, api_keys_file=tmp_path / "keys.txt")) as live:
+        monkeypatch.setattr(GraphRunner, "run_checked", wait)
+        monkeypatch.setattr("service.batcher.QUICK_S", 0.0)
+        mine = infer(f"Authorization: Bearer {token}")
+
+        def status_of(request: bytes) -> int:
+            with talking(live) as (connection, file):
+                connection.sendall(request)
+                return answered(file).status
+
+        with talking(live) as (first, first_file):
+            assert status_of(infer()) == 401
+            first.sendall(mine)
+            assert entered.wait(10)
+            assert status_of(mine) == 429
+            go.set()
+            assert answered(first_file).status == 200
+            assert status_of(mine) == 200
+
+    assert trips == [True, True]

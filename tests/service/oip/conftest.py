@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from models import bundle as bundle_format
 from models.spec import FaceSpec, FeatureSpec, InputSpec, VoiceSpec
+from service.runtime import GraphRunner
 from service.settings import Settings
 
 OPSET, IR_VERSION = 18, 9
@@ -195,3 +196,16 @@ def case(request: pytest.FixtureRequest) -> Case:
     inputs = PICTURES if model == "affect" else FEATURES
     arrays = example(inputs, modalities, batch=3, seed=11)
     return Case(model, arrays, expected_output(inputs, arrays, 2, bounded=model == "affect"))
+
+
+@pytest.fixture
+def fail_on_nines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Call it, and every graph raises for EDA that holds a 9."""
+    run_checked = GraphRunner.run_checked
+
+    def checked(runner: GraphRunner, inputs: dict[str, Any], *_: object) -> Any:
+        if (inputs["eda"] == 9).any():
+            raise RuntimeError("nines")
+        return run_checked(runner, inputs)
+
+    return lambda: monkeypatch.setattr(GraphRunner, "run_checked", checked)

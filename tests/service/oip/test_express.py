@@ -121,16 +121,9 @@ def test_what_is_not_simply_right_is_the_apps(
 
 
 def test_tensors_that_fail_are_refused_by_the_app_and_counted_once(
-    live: LiveServer, trips: list[bool], monkeypatch: pytest.MonkeyPatch
+    live: LiveServer, trips: list[bool], fail_on_nines: Callable[[], None]
 ) -> None:
-    run_checked = GraphRunner.run_checked
-
-    def fails_on_nines(runner: GraphRunner, inputs: dict[str, Any], *_: object) -> Any:
-        if (inputs["eda"] == 9).any():
-            raise RuntimeError("nines")
-        return run_checked(runner, inputs)
-
-    monkeypatch.setattr(GraphRunner, "run_checked", fails_on_nines)
+    fail_on_nines()
     with talking(live) as (connection, file):
         connection.sendall(infer(data=[9] * 5))
         refused = answered(file)

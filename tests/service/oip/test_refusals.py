@@ -219,17 +219,10 @@ def test_a_time_that_is_too_short_is_refused(client: TestClient, asked: str) -> 
 
 
 def test_tensors_that_fail_alone_are_at_fault_and_a_device_that_fails_on_golden_ones_is_lost(
-    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, fail_on_nines: Callable[[], None]
 ) -> None:
     client = make_client()
-    run_checked = GraphRunner.run_checked
-
-    def fails_on_nines(runner: GraphRunner, inputs: dict[str, Any], *_: object) -> Any:
-        if (inputs["eda"] == 9).any():
-            raise RuntimeError("nines")
-        return run_checked(runner, inputs)
-
-    monkeypatch.setattr(GraphRunner, "run_checked", fails_on_nines)
+    fail_on_nines()
     culprit = client.post(PAIN, content=json.dumps(eda(data=[9] * 5)))
     assert (culprit.status_code, error_of(culprit)) == (422, "these tensors cannot be computed; send others")
     assert client.post(PAIN, content=json.dumps(eda())).status_code == 200

@@ -101,6 +101,10 @@ class Gate:
             asyncio.get_running_loop().call_soon(self.all_entered)
         self.entering += 1
 
+    def has_entered(self) -> None:
+        """One of them has taken its place already."""
+        self.entering = max(0, self.entering - 1)
+
     def all_entered(self) -> None:
         self.entering = 0
 

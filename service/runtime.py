@@ -19,9 +19,10 @@ from service.warm_up import BatchTime, WarmUp, per_second
 
 BUCKETS: Final = (1, 2, 4, 8, 16, 32)
 """Batch sizes on a GPU; others are padded to the next one, since each new shape costs it a search of its own."""
-WORTH_A_TRY: Final = 1.05
-"""On a CPU larger batches are tried as long as a doubling makes items faster by this factor."""
-CPU_RUNS: Final = 3
+WORTH_A_TRY: Final = 1.15
+"""On a CPU larger batches are tried as long as a doubling makes items faster by this factor: what busy cores measure is
+not exact, and a batch that is larger than useful takes memory and leaves cores idle."""
+CPU_RUNS: Final = 5
 GPU_RUNS: Final = 2
 """Runs of each size at warm-up: the first allocates, the others show the speed."""
 DTYPES: Final = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}

@@ -59,9 +59,11 @@ class Express:
         telemetry: Telemetry,
         inference: TensorInference,
         report: Callable[[Finished], None],
+        has_entered: Callable[[], None],
     ) -> None:
+        """`has_entered` is told of each request before it takes its place, which the gate had counted as on its way."""
         self.lifecycle, self.access, self.telemetry = lifecycle, access, telemetry
-        self.inference, self.report = inference, report
+        self.inference, self.report, self.has_entered = inference, report, has_entered
 
     def takes(self, scope: Scope) -> bool:
         """Whether a request that the gate has let in may go this way, should its body come soon."""
@@ -77,6 +79,7 @@ class Express:
 
         Later `answer` is called with headers and body, or `decline` where the app is to answer after all.
         """
+        self.has_entered()
         try:
             return Trip(self, scope, body, answer, decline)
         except (ServiceError, BatchInterrupted, DeadlineExceeded, Unsuitable):

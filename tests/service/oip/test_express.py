@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -209,3 +209,12 @@ def test_a_key_is_asked_for_and_counted_here_too(
             assert status_of(mine) == 200
 
     assert trips == [True, True]
+
+
+def test_as_many_as_are_allowed_are_answered_at_once(folder: Path, open_server: Callable[..., Any]) -> None:
+    with open_server(Settings(bundles=folder, port=0, max_concurrent_requests=8)) as live, ExitStack() as stack:
+        talks = [stack.enter_context(talking(live)) for _ in range(8)]
+        for _ in range(10):
+            for connection, _ in talks:
+                connection.sendall(infer())
+            assert [answered(file).status for _, file in talks] == [200] * 8

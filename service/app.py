@@ -27,7 +27,6 @@ from service.offload import ended
 from service.oip.express import Express
 from service.oip.infer import TensorInference
 from service.oip.routes import build_oip_routes
-from service.oip.shortcut import Shortcut
 from service.openapi import add_security
 from service.predict import Predictor
 from service.routes import build_router
@@ -85,7 +84,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.lifecycle, app.state.access, app.state.streams = lifecycle, access, streams
     predictor = Predictor(settings, lifecycle, telemetry)
     inference = TensorInference(settings, lifecycle, telemetry, predictor)
-    app.add_middleware(Shortcut, infer=inference.answer, refuse=answer_error)
     app.add_middleware(AccessMiddleware, access=access, telemetry=telemetry)
     if settings.allowed_origins:
         app.add_middleware(

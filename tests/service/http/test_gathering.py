@@ -40,7 +40,7 @@ class Transport(asyncio.Transport):
         self.reading = True
 
 
-class NoShortcut:
+class NoWay:
     """Every request is the app's."""
 
     def takes(self, _: object) -> bool:
@@ -72,7 +72,7 @@ def play(size: int, scene: Callable[[Callable[[bytes], None], "asyncio.Queue[Mes
             server_state=ServerState(),
             app_state={},
             gate=lambda _: None,
-            express=NoShortcut(),
+            express=NoWay(),
             buffer=memoryview(bytearray(1)),
         )
         protocol.connection_made(Transport())

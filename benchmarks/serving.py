@@ -22,7 +22,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.harness import processes
-from benchmarks.harness.bundles import EMPTY, Served, served
+from benchmarks.harness.bundles import MODELS, STUDENT, Served, served
 from benchmarks.harness.contenders import OURS, PEERS, clip, program, v2_binary
 from benchmarks.harness.environments import environment
 from benchmarks.harness.machine import cache_folder, machine
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("serving.json"))
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="for environments and bundles")
-    parser.add_argument("--model", choices=("student", EMPTY), default="student")
+    parser.add_argument("--model", choices=MODELS, default=STUDENT)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="the others to start; ours always is")
     parser.add_argument("--concurrency", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")

@@ -143,7 +143,7 @@ class Request:
 
     def overdue(self) -> DeadlineExceeded:
         """That its time is over, with what was done till then."""
-        return DeadlineExceeded(f"the time was over with {self.computed} of {len(self.items)} items computed")
+        return DeadlineExceeded(f"there was no time left, with {self.computed} of {len(self.items)} items computed")
 
 
 class Batch:

@@ -177,7 +177,11 @@ class Batcher:
             share = own + min(self.turns.waiting[key], self.turns.asking[key] * n_items)
             count = min(math.ceil(share / size) * size, self.turns.waiting[key] + own)
             wait_s += count * self.rate.seconds_per_item(key)
-        return wait_s / len(self.devices)
+        lanes = len(self.devices)
+        if self.turns or self.in_hand:  # its last batch has one lane, and all its time, while the others go on
+            last = min(n_items, self.rate.useful_batch(runner_key))
+            wait_s += (lanes - 1) * self.rate.batch_s(runner_key, last)
+        return wait_s / lanes
 
     def drain_s(self) -> float:
         """How long all that is here will take."""
@@ -310,9 +314,17 @@ class Batcher:
             log.exception("a batch could not be counted")
 
     def _drop_expired(self) -> None:
-        for request in self.deadlines.until(self.clock()):
-            request.fail(request.overdue())
-            self.turns.remove(request)
+        """Refuse those whose time is over; where others wait, also those who have too little of it left.
+
+        Else a queue as long as its requests' time would be computed for nothing, each of them a little too late.
+        """
+        now_s = self.clock()
+        needed_s = {} if self.turns.alone() else {key: self.rate.batch_s(key, 1) for key in self.turns.waiting}
+        for request in self.deadlines.until(now_s + max(needed_s.values(), default=0.0)):
+            least_s = needed_s.get(request.runner.key, 0.0) if request.waiting else 0.0
+            if request.deadline_s <= now_s + least_s:
+                request.fail(request.overdue())
+                self.turns.remove(request)
 
     def _set_timer(self, deadline_s: float) -> None:
         if self.timer is not None:

@@ -90,7 +90,7 @@ class Gate:
         """Why there is no room or time for it. Raises what is wrong with the headers."""
         timeout_s, declared_bytes = self.predictor.timeout_s(headers), self.predictor.declared_bytes(headers)
         try:
-            resources.refuse_hopeless(asked.runner_key, timeout_s)
+            resources.refuse_hopeless(asked.runner_key, timeout_s, decodes=asked.route in PREDICT)
             resources.admission.refuse(declared_bytes, self.entering)
         except ServiceError as error:
             return error

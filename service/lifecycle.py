@@ -40,6 +40,9 @@ from service.version import VERSION
 Status = Literal["ok", "starting", "draining", "stalled", "failed"]
 SIDE_THREADS: Final = 2
 HUNG_AFTER_S: Final = 120.0
+SURE: Final = 0.8
+"""Of its time a request may wait so much, as predicted. Under overload all who come in wait as long as they may: were
+it all their time, half of them would be computed too late, and for nothing."""
 
 logger = logging.getLogger("pkdot")
 
@@ -63,11 +66,18 @@ class Resources:
     shadow: Shadow
     reloader: Reloader
 
-    def refuse_hopeless(self, runner_key: str, left_s: float) -> None:
-        """Raise DeadlineExceeded at the headers where the queue of this graph is beyond the time that is left."""
-        wait_s = self.pipeline.decoders.predicted_wait_s() + self.batcher.predicted_wait_s(runner_key, 1)
-        if wait_s > left_s:
-            raise DeadlineExceeded(f"the queue would take {wait_s:.2f} s, but only {max(0.0, left_s):.2f} s are left")
+    def refuse_hopeless(self, runner_key: str, left_s: float, *, items: int = 1, decodes: bool) -> None:
+        """Raise DeadlineExceeded where the queue of this graph leaves too little of the time.
+
+        `items` are the windows that are known of, and `decodes` says whether a recording is to be decoded for them.
+        """
+        wait_s = self.batcher.predicted_wait_s(runner_key, items)
+        if decodes:
+            wait_s += self.pipeline.decoders.predicted_wait_s()
+        if wait_s > SURE * left_s:
+            raise DeadlineExceeded(
+                f"the queue would take {wait_s:.2f} s, too much of the {max(0.0, left_s):.2f} s that are left"
+            )
 
 
 class Lifecycle:

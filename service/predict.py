@@ -78,7 +78,7 @@ class Predictor:
         key = idempotency_key(request.headers)
         declared_bytes = self.declared_bytes(request.headers)
         queue_key = default_bundle(resources.shelf, task).queue_key
-        resources.refuse_hopeless(queue_key, deadline_s - time.monotonic())
+        resources.refuse_hopeless(queue_key, deadline_s - time.monotonic(), decodes=True)
         with resources.admission.place(task, declared_bytes) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:

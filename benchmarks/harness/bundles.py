@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models import bundle as bundle_format
 from models.manifest import Calibration, FaceNetFiles, GraphSpec, Provenance, output_names
+from models.nets.encoder_spec import EncoderSpec
 from models.spec import FACE, FaceSpec, InputSpec, Task
 
 ROOT: Final = Path(__file__).parents[2]
@@ -24,6 +25,9 @@ RECIPES: Final = {"pain": "synthetic-pain.yaml", "valence-arousal": "synthetic-v
 PAIN_LEVELS: Final = ("BL1", "PA1", "PA2", "PA3", "PA4")
 OPSET: Final = 18
 EMPTY: Final = "empty"
+STUDENT: Final = "student"
+RESNET18: Final = "resnet18"
+MODELS: Final = (STUDENT, RESNET18, EMPTY)
 INPUT: Final = "face"
 OUTPUT: Final = "output"
 
@@ -37,8 +41,16 @@ class Served(NamedTuple):
 
 
 def served(model: str, cache: Path) -> Served:
-    """`student` (the pain student) or `empty`, in the cache where it must be made."""
-    folder = empty_bundle(cache) if model == EMPTY else demo_bundles(cache) / "pain"
+    """The pain student of the demo, the same with a ResNet-18 for the face, or `empty`; in the cache where it is made."""
+    match model:
+        case "student":
+            folder = demo_bundles(cache) / "pain"
+        case "resnet18":
+            folder = untrained(
+                cache.absolute() / "bundles" / RESNET18, RECIPES["pain"], {FACE: EncoderSpec(name=model)}
+            )
+        case _:
+            folder = empty_bundle(cache)
     manifest = bundle_format.load(folder).manifest
     graph = manifest.graph_for(frozenset({FACE}))
     assert graph is not None  # both bundles have one for the face
@@ -51,14 +63,20 @@ def demo_bundles(cache: Path) -> Path:
         return DEMO
     folder = cache.absolute() / "bundles" / "untrained"
     for task, recipe in RECIPES.items():
-        if not (folder / task / bundle_format.MANIFEST).is_file():
-            shutil.rmtree(folder / task, ignore_errors=True)
-            write_untrained(folder / task, recipe)
+        untrained(folder / task, recipe, {})
     return folder
 
 
-def write_untrained(folder: Path, recipe: str) -> None:
-    """A bundle as `pkdot export` writes it, of students that were never trained."""
+def untrained(folder: Path, recipe: str, encoders: Mapping[str, EncoderSpec]) -> Path:
+    """A bundle of students that were never trained, made where it is not there; `folder`."""
+    if not (folder / bundle_format.MANIFEST).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        write_untrained(folder, recipe, encoders)
+    return folder
+
+
+def write_untrained(folder: Path, recipe: str, encoders: Mapping[str, EncoderSpec]) -> None:
+    """As `pkdot export` writes it, with other `encoders` than the recipe's where they are named."""
     import torch
 
     from models.nets.student import Student
@@ -70,6 +88,7 @@ def write_untrained(folder: Path, recipe: str) -> None:
     config = load_config(ROOT / "training" / "configs" / recipe)
     task: Task = "pain" if config.corpus.kind == "biovid" else "valence-arousal"
     levels = PAIN_LEVELS if task == "pain" else ()
+    network = config.network.model_copy(update={"encoders": {**config.network.encoders, **encoders}})
     torch.manual_seed(0)
     for part in ("graphs", "golden", "face"):
         (folder / part).mkdir(parents=True)
@@ -79,7 +98,7 @@ def write_untrained(folder: Path, recipe: str) -> None:
             available,
             config.missing(available),
             config.inputs,
-            config.network,
+            network,
             task=task,
             outputs=len(levels) - 1 if levels else 2,
         ).eval()

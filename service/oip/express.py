@@ -33,7 +33,6 @@ from service.oip.infer import (
     TensorInference,
     note,
     refuse_encoding,
-    refuse_hopeless,
     respond,
 )
 from service.oip.messages import read_request
@@ -119,7 +118,8 @@ class Trip:
             self.call, self.place = self.understand(self.address, headers, body, stack)
             self.items = self.rows(body)
             until_s = min(deadline_s, self.context.started_s + self.call.timeout_s)
-            refuse_hopeless(self.call, self.resources, until_s)
+            left_s = until_s - time.monotonic()
+            self.resources.refuse_hopeless(self.call.runner.key, left_s, items=self.call.batch, decodes=False)
             self.place.arrived()
             uploaded_s = time.monotonic() - self.context.started_s
             self.request = self.resources.batcher.submit(self.call.runner, self.items, deadline_s=until_s)

@@ -145,7 +145,7 @@ async def compute(
     be computed, and NotReady where nothing can.
     """
     context.stage = "queue"
-    refuse_hopeless(call, resources, deadline_s)
+    resources.refuse_hopeless(call.runner.key, deadline_s - time.monotonic(), items=call.batch, decodes=False)
     items = [Row(arrays, row) for row in range(call.batch)]
     try:
         try:
@@ -158,13 +158,6 @@ async def compute(
         raise NotReady("the service stopped computing; send the request again") from error
     note(answer, items, call, resources, context)
     return answer
-
-
-def refuse_hopeless(call: Call, resources: Resources, deadline_s: float) -> None:
-    """Raise DeadlineExceeded where the queue is beyond the time that is left."""
-    wait_s, left_s = resources.batcher.predicted_wait_s(call.runner.key, call.batch), deadline_s - time.monotonic()
-    if wait_s > left_s:
-        raise DeadlineExceeded(f"the queue would take {wait_s:.2f} s, but only {max(0.0, left_s):.2f} s are left")
 
 
 def note(answer: BatchAnswer, items: Sequence[Row], call: Call, resources: Resources, context: RequestContext) -> None:

@@ -58,6 +58,23 @@ def test_the_predicted_wait_counts_turns_and_what_is_left_of_the_batch_in_hand()
     play(scene)
 
 
+def test_beside_others_an_item_is_predicted_to_have_one_lane_for_all_its_time():
+    clock, runner = Clock(), Doubler(warm_up=useful(1, seconds_per_item=1.0))
+
+    async def scene() -> None:
+        async with running(Batcher(lanes=(0, 0), clock=clock)) as batcher:
+            batcher.expect([runner])
+            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(0.5)  # alone it is divided among both
+            first = await runner.hold(batcher)
+            clock.now_s += 0.25
+            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx((0.75 + 1.0) / 2 + 0.5)
+            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx((0.75 + 3.0) / 2 + 0.5)
+            runner.go.set()
+            await first
+
+    play(scene)
+
+
 def test_the_drain_rate_follows_the_device():
     rate = DrainRate()
     rate.expect("a", useful(8, seconds_per_item=1.0))

@@ -36,6 +36,37 @@ def test_expired_items_never_reach_the_device():
     assert runner.batches == [[0], [3]]
 
 
+def test_in_a_crowd_nobody_is_computed_for_whom_it_would_be_too_late():
+    clock, runner = Clock(), Doubler(warm_up=useful(1, seconds_per_item=2.0))
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            first = await runner.hold(batcher)
+            late = ask(batcher, runner, 1.0, deadline_s=clock.now_s + 3.5)
+            in_time = ask(batcher, runner, 2.0, deadline_s=clock.now_s + 4.5)
+            await until(lambda: batcher.queue_items == 2)
+            clock.now_s += 2  # as long as the first takes; another would end at 4
+            runner.go.set()
+            with pytest.raises(DeadlineExceeded, match="0 of 1 items"):
+                await late
+            assert (await in_time).output.tolist() == [[4.0]]
+            await first
+            assert is_clean(batcher)
+
+    play(scene)
+    assert runner.batches == [[0], [2]]
+
+
+def test_who_is_alone_is_computed_however_little_time_is_left():
+    clock, runner = Clock(), Doubler(warm_up=useful(1, seconds_per_item=2.0))
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            assert (await ask(batcher, runner, 1.0, deadline_s=clock.now_s + 0.5)).output.tolist() == [[2.0]]
+
+    play(scene)
+
+
 def test_a_deadline_that_is_over_is_refused_without_a_place_in_the_queue():
     clock, runner = Clock(), Doubler()
 

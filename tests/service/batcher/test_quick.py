@@ -14,7 +14,7 @@ from service.cancellation import Cancellation
 from service.device import BuildItem, Row
 from service.warm_up import BatchTime, WarmUp
 
-from .scenes import Doubler, item, play, running, useful
+from .scenes import Clock, Doubler, item, play, running, useful
 
 
 class Located(Doubler):
@@ -38,7 +38,7 @@ def compute(runner: Doubler, items: list[BuildItem]) -> BatchAnswer:
     answers: list[BatchAnswer] = []
 
     async def scene() -> None:
-        async with running(Batcher(lanes=(0, 0))) as batcher:
+        async with running(Batcher(lanes=(0, 0), clock=Clock())) as batcher:
             batcher.expect([runner])
             answers.append(await batcher.run(runner, items, deadline_s=math.inf))
 
@@ -54,7 +54,7 @@ PADDED = WarmUp(times=(BatchTime(1, 1e-5),), padded=True)
     ("items", "warm_up", "in_loop"),
     [
         pytest.param(rows(5), QUICK, True, id="tensors for a quick graph"),
-        pytest.param(rows(5), useful(2, seconds_per_item=0.01), False, id="a slow graph"),
+        pytest.param(rows(5), useful(2, seconds_per_item=1.0), False, id="a slow graph"),
         pytest.param([item(n) for n in range(5)], QUICK, False, id="windows that must be built"),
         pytest.param(rows(5), PADDED, False, id="another device than the loop's"),
         pytest.param(rows(5), WarmUp(), False, id="nothing is known of the graph"),
@@ -73,7 +73,7 @@ def test_the_loop_has_a_turn_after_each_quick_batch():
     runner, turns = Located(warm_up=QUICK), []
 
     async def scene() -> None:
-        async with running(Batcher()) as batcher:
+        async with running(Batcher(clock=Clock())) as batcher:
             batcher.expect([runner])
             asking = asyncio.create_task(batcher.run(runner, rows(40), deadline_s=math.inf))
             while not asking.done():

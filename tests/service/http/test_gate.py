@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import pytest
 
+from service.errors import DeadlineExceeded
 from service.settings import Settings
 
 from .raw_http import Reply, form, part, post, read_reply, statuses, talk
@@ -131,7 +132,26 @@ def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
         refused = answered(file)
 
     assert refused.status == 504
-    assert json.loads(refused.body)[field] == "the queue would take 7.00 s, but only 2.00 s are left"
+    assert json.loads(refused.body)[field] == "the queue would take 7.00 s, too much of the 2.00 s that are left"
+
+
+def test_tensors_do_not_wait_for_recordings_that_are_decoded(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = live.server.lifecycle.require()
+    monkeypatch.setattr(resources.pipeline.decoders, "predicted_wait_s", lambda: 7.0)
+    with pytest.raises(DeadlineExceeded, match=r"7\.00 s"):
+        resources.refuse_hopeless("any", 2.0, decodes=True)
+    with connected(live.port) as (connection, file):
+        for path, status in (("/predict/pain", 504), (MODEL, 400)):
+            connection.sendall(post(b"", "X-Request-Timeout: 2", path=path))
+            assert answered(file).status == status
+
+
+def test_of_the_time_that_is_left_a_queue_may_take_most_but_not_all(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = live.server.lifecycle.require()
+    monkeypatch.setattr(resources.batcher, "predicted_wait_s", lambda *_: 4.0)
+    resources.refuse_hopeless("any", 5.1, decodes=False)
+    with pytest.raises(DeadlineExceeded, match=r"take 4\.00 s, too much of the 4\.90 s"):
+        resources.refuse_hopeless("any", 4.9, decodes=False)
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,13 @@ class Served(NamedTuple):
 
 
 def served(model: str, cache: Path) -> Served:
-    """The pain student of the demo, the same with a ResNet-18 for the face, or `empty`; in the cache where it is made."""
-    match model:
-        case "student":
-            folder = demo_bundles(cache) / "pain"
-        case "resnet18":
-            folder = untrained(
-                cache.absolute() / "bundles" / RESNET18, RECIPES["pain"], {FACE: EncoderSpec(name=model)}
-            )
-        case _:
-            folder = empty_bundle(cache)
+    """The pain student, the same with a ResNet-18 for the face, or `empty`; in the cache where it must be made."""
+    if model == EMPTY:
+        folder = empty_bundle(cache)
+    elif model == RESNET18:
+        folder = untrained(cache.absolute() / "bundles" / RESNET18, RECIPES["pain"], {FACE: EncoderSpec(name=RESNET18)})
+    else:
+        folder = demo_bundles(cache) / "pain"
     manifest = bundle_format.load(folder).manifest
     graph = manifest.graph_for(frozenset({FACE}))
     assert graph is not None  # both bundles have one for the face

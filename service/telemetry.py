@@ -102,11 +102,13 @@ class Telemetry:
         self.build_info = gauge(registry, "build_info", "1.", "version", "ffmpeg", "onnxruntime", "provider")
         self.bundle_info = gauge(registry, "bundle_info", "1 for each loaded bundle.", "name", "version")
 
-        # to find a series takes a lock and a tuple of texts, and none of these ends while the service runs
+        # to find a series takes a lock and a tuple of texts
         self.in_flight_of, self.requests_of = cache(self.in_flight.labels), cache(self.requests.labels)
         self.request_seconds_of = cache(self.request_seconds.labels)
         self.stage_seconds_of = cache(self.stage_seconds.labels)
         self.modality_windows_of = cache(self.modality_windows.labels)
+        self.windows_of, self.batches_of = cache(self.windows.labels), cache(self.batches.labels)
+        """Of bundles: `forget` ends them."""
 
         self.watch("queue_items", "Windows that wait for the device.", lambda: self.queue_items())
         self.watch(
@@ -146,7 +148,7 @@ class Telemetry:
         """What became of each window of an answer."""
         task, name, version = bundle.manifest.task, bundle.manifest.name, bundle.version
         for window in windows:
-            self.windows.labels(task, name, version, window.reason or "answered").inc()
+            self.windows_of(task, name, version, window.reason or "answered").inc()
             for output, value in window.values().items():
                 self.answer_value.labels(task, name, version, output).observe(value)
             if window.answer is not None and window.computed.graph is not None:
@@ -166,6 +168,8 @@ class Telemetry:
         self.bundle_info.remove_by_labels({"name": bundle, "version": version})
         for metric in (self.batches, self.windows, self.answer_value, self.hallucination_distance):
             metric.remove_by_labels({"bundle": bundle, "version": version})
+        self.windows_of.cache_clear()
+        self.batches_of.cache_clear()
 
     def forget_shadow(self, bundle: str) -> None:
         """Remove what was measured with the shadow of a bundle; another one begins anew."""
@@ -174,7 +178,7 @@ class Telemetry:
 
     def batch_ended(self, bundle: tuple[str, str], outcome: str, size: int, seconds: float) -> None:
         """A graph of `bundle` (name, version) ran on `size` windows."""
-        self.batches.labels(*bundle, outcome).inc()
+        self.batches_of(*bundle, outcome).inc()
         self.batch_size.observe(size)
         self.computing.add(seconds)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -79,16 +79,16 @@ class Access:
                 "pages of this origin may not open streams; the service's own may, and those in PKDOT_ALLOWED_ORIGINS"
             )
 
-    @contextmanager
-    def admitted(self, token: str | None, context: RequestContext) -> Iterator[None]:
+    def admitted(self, token: str | None, context: RequestContext) -> AbstractContextManager[None]:
         """One request or stream of the key that `token` is; `context` knows whose it is from now on.
 
         Without a file of keys everybody is admitted. Raises Unauthenticated and RateLimited.
         """
-        if self.keys is None:
-            yield
-            return
-        with self.keys.admitted(token) as key:
+        return nullcontext() if self.keys is None else self.admitted_by_key(self.keys, token, context)
+
+    @contextmanager
+    def admitted_by_key(self, keys: KeyRing, token: str | None, context: RequestContext) -> Iterator[None]:
+        with keys.admitted(token) as key:
             context.caller, context.key_name = key.caller, key.name
             yield
 

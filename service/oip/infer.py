@@ -127,9 +127,9 @@ class TensorInference:
     def count(self, call: Call, computed: int) -> None:
         """What became of the windows."""
         labels = call.bundle.bundle.manifest.task, call.bundle.name, call.bundle.bundle.version
-        self.telemetry.windows.labels(*labels, "answered").inc(computed)
+        self.telemetry.windows_of(*labels, "answered").inc(computed)
         if computed < call.batch:
-            self.telemetry.windows.labels(*labels, "not_computable").inc(call.batch - computed)
+            self.telemetry.windows_of(*labels, "not_computable").inc(call.batch - computed)
         for modality in call.graph.available:
             self.telemetry.modality_windows_of(modality, "observed").inc(computed)
         for modality in call.graph.hallucinated:

@@ -1,12 +1,12 @@
 """Tensors on the wire: JSON or raw little-endian bytes, and arrays on this side."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from service.errors import FieldError, InvalidField
 from service.oip.calls import Call, Input, Output
@@ -15,7 +15,6 @@ from service.upload import Spool
 
 Array = NDArray[np.generic]
 UINT8_MAX: Final = 255
-ENCODE: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 CHECK_BYTES: Final = 1 << 20
 """Values are checked in pieces of this size, so that the check of a large tensor takes no memory to speak of."""
 
@@ -96,7 +95,7 @@ def answer_body(head: Mapping[str, Any], outputs: Sequence[Output], arrays: Sequ
         else:
             entry["data"] = json_values(array)
         listed.append(entry)
-    text = ENCODE({**head, "outputs": listed}).encode()
+    text = to_json({**head, "outputs": listed})
     return Body(b"".join([text, *raw]), len(text) if raw else None)
 
 

@@ -298,8 +298,8 @@ class Batcher:
         except Exception:
             log.exception("the batch loop died and was restarted")
             self._abandon(batch.requests, "the batch loop died")
-        else:
-            self._report(batch, failed, now_s - batch.began_s)
+        else:  # behind those who wait for their answers, whom this turn of the loop has woken
+            self.loop.call_soon(self._report, batch, failed, now_s - batch.began_s)
         self._note_drained()
         self._step()
 

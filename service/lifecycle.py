@@ -7,7 +7,7 @@ import tempfile
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Literal
 
@@ -22,6 +22,7 @@ from service.bundles import BundleShelf, ShelfReader
 from service.decoders import Decoders
 from service.errors import DeadlineExceeded, NotReady
 from service.offload import offload
+from service.oip.known_calls import KnownCalls
 from service.pipeline import Pipeline
 from service.priority import stand_back
 from service.provider_options import RuntimeOptions
@@ -65,6 +66,8 @@ class Resources:
     series: BundleSeries
     shadow: Shadow
     reloader: Reloader
+    calls: KnownCalls = field(default_factory=KnownCalls, init=False)
+    """Of this shelf: those of another begin anew."""
 
     def refuse_hopeless(self, runner_key: str, left_s: float, *, items: int = 1, decodes: bool) -> None:
         """Raise DeadlineExceeded where the queue of this graph leaves too little of the time.

@@ -25,7 +25,7 @@ from service.lifecycle import Lifecycle, Resources
 from service.middleware import added_headers
 from service.oip.address import Address, infer_address
 from service.oip.body import json_size
-from service.oip.calls import Call, find, understand
+from service.oip.calls import Call, find
 from service.oip.infer import (
     INLINE_JSON_BYTES,
     INLINE_TENSOR_BYTES,
@@ -35,7 +35,6 @@ from service.oip.infer import (
     refuse_encoding,
     respond,
 )
-from service.oip.messages import read_request
 from service.oip.tensors import input_arrays
 from service.telemetry import Telemetry
 from service.upload import Spool
@@ -138,7 +137,8 @@ class Trip:
         self.json_bytes = len(body) if given_bytes is None else given_bytes
         if self.json_bytes > INLINE_JSON_BYTES:
             raise Unsuitable
-        call = understand(read_request(body[: self.json_bytes]), bundle, max_batch=inference.settings.max_windows)
+        text, max_batch = body[: self.json_bytes], inference.settings.max_windows
+        call = self.resources.calls.understand(text, bundle, max_batch=max_batch)
         if call.batch > INLINE_WINDOWS or self.json_bytes + call.binary_bytes != len(body):
             raise Unsuitable
         return call, place

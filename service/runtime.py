@@ -15,7 +15,7 @@ from models.manifest import GraphSpec
 from service.cancellation import Cancellation, RunCancelled
 from service.provider_options import CPU, TENSORRT, Options, shape_profile
 from service.providers import Providers, ProvidersError, open_session
-from service.warm_up import BatchTime, WarmUp, per_second
+from service.warm_up import BatchTime, WarmUp, are_enough, per_second
 
 BUCKETS: Final = (1, 2, 4, 8, 16, 32)
 """Batch sizes on a GPU; others are padded to the next one, since each new shape costs it a search of its own."""
@@ -24,7 +24,7 @@ WORTH_A_TRY: Final = 1.15
 not exact, and a batch that is larger than useful takes memory and leaves cores idle."""
 CPU_RUNS: Final = 5
 GPU_RUNS: Final = 2
-"""Runs of each size at warm-up: the first allocates, the others show the speed."""
+"""Runs of each size at warm-up, at most: the first allocates, the others show the speed."""
 DTYPES: Final = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -210,7 +210,7 @@ class GraphRunner:
         slowest_s = 0.0
         for size in BUCKETS:
             batch = {modality: np.resize(array, (size, *array.shape[1:])) for modality, array in example.items()}
-            taken = [self.timed(batch) for _ in range(GPU_RUNS if self.on_gpu else CPU_RUNS)]
+            taken = self.timed(batch)
             slowest_s = max(slowest_s, *taken)
             times.append(BatchTime(size, min(taken)))
             if not self.on_gpu and len(times) > 1 and per_second(times[-1]) / per_second(times[-2]) < WORTH_A_TRY:
@@ -224,10 +224,15 @@ class GraphRunner:
             twin.warm(example)
         return self.warm_up
 
-    def timed(self, batch: Arrays) -> float:
-        began = time.perf_counter()
-        self.run(batch)
-        return time.perf_counter() - began
+    def timed(self, batch: Arrays) -> list[float]:
+        """Seconds of each of a few runs."""
+        taken: list[float] = []
+        most = GPU_RUNS if self.on_gpu else CPU_RUNS
+        while not are_enough(taken, most):
+            began_s = time.perf_counter()
+            self.run(batch)
+            taken.append(time.perf_counter() - began_s)
+        return taken
 
     def release_memory(self, example: Arrays) -> None:
         """Shrink the CPU's arena to what one item needs, and give free pages back to the system."""

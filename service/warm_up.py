@@ -1,9 +1,12 @@
 """What a graph's first runs took, and which batch of it is worth forming."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
+LEAST_RUNS: Final = 2
+ENOUGH_S: Final = 0.25
 NEARLY_BEST: Final = 0.95
 """A batch is useful if this share of the best windows a second is not had with a smaller one."""
 
@@ -75,6 +78,15 @@ class WarmUp:
         sizes = [time.items for time in self.times if time.items < most]
         fitting = [size for size in [*sizes, most] if self.batch_s(size) <= limit_s] or [1]
         return max(fitting, key=lambda size: per_second(BatchTime(size, self.batch_s(size))))
+
+
+def are_enough(taken_s: Sequence[float], most: int) -> bool:
+    """Whether the runs of one size, of which there are to be `most`, need no other: a slow graph is told by two.
+
+    >>> are_enough([9.0], 5), are_enough([0.2, 0.1], 5), are_enough([0.1, 0.1], 5), are_enough([0.1, 0.1], 2)
+    (False, True, False, True)
+    """
+    return len(taken_s) >= most or (len(taken_s) >= LEAST_RUNS and sum(taken_s) >= ENOUGH_S)
 
 
 def per_second(time: BatchTime) -> float:

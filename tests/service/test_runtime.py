@@ -137,7 +137,7 @@ class Timed(GraphRunner):
 
     def timed(self, batch):
         super().timed(batch)
-        return self.seconds[len(batch["voice"])]
+        return [self.seconds[len(batch["voice"])]]
 
 
 @pytest.mark.parametrize(

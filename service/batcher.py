@@ -316,13 +316,15 @@ class Batcher:
     def _drop_expired(self) -> None:
         """Refuse those whose time is over; where others wait, also those who have too little of it left.
 
-        Else a queue as long as its requests' time would be computed for nothing, each of them a little too late.
+        Else a queue as long as its requests' time would be computed for nothing, each of them a little too late. One is
+        always left to be tried, or a device that was slow once would never be seen to be fast again.
         """
         now_s = self.clock()
-        needed_s = {} if self.turns.alone() else {key: self.rate.batch_s(key, 1) for key in self.turns.waiting}
-        for request in self.deadlines.until(now_s + max(needed_s.values(), default=0.0)):
-            least_s = needed_s.get(request.runner.key, 0.0) if request.waiting else 0.0
-            if request.deadline_s <= now_s + least_s:
+        needed_s = {key: self.rate.batch_s(key, 1) for key in self.turns.waiting}
+        horizon_s = 0.0 if self.turns.alone() else max(needed_s.values())
+        for request in self.deadlines.until(now_s + horizon_s):
+            tried = self.turns.alone() or not request.waiting
+            if request.deadline_s <= now_s + (0.0 if tried else needed_s[request.runner.key]):
                 request.fail(request.overdue())
                 self.turns.remove(request)
 

@@ -67,6 +67,23 @@ def test_who_is_alone_is_computed_however_little_time_is_left():
     play(scene)
 
 
+def test_of_a_crowd_that_seems_hopeless_one_is_tried():
+    clock, runner = Clock(), Doubler(warm_up=useful(1, seconds_per_item=2.0))
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            first = await runner.hold(batcher)
+            crowd = [ask(batcher, runner, float(n), deadline_s=clock.now_s + n / 10) for n in range(1, 10)]
+            await until(lambda: batcher.queue_items == 9)
+            runner.go.set()
+            *others, last = await asyncio.gather(*crowd, return_exceptions=True)
+            await first
+            assert [type(answer) for answer in others] == [DeadlineExceeded] * 8
+            assert last.output.tolist() == [[18.0]]
+
+    play(scene)
+
+
 def test_a_deadline_that_is_over_is_refused_without_a_place_in_the_queue():
     clock, runner = Clock(), Doubler()
 

@@ -67,8 +67,8 @@ class Gate:
             context = new_context(scope["headers"], time.monotonic())
             edge = self.access.check(scope)
             context.client = edge.client
-            with self.access.admitted(bearer_token(scope["headers"]), context):
-                error = self.why_not(asked, headers, resources)
+            self.access.welcome(bearer_token(scope["headers"]), context)
+            error = self.why_not(asked, headers, resources)
         except ServiceError:
             return None
         if error is None:

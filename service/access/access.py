@@ -79,6 +79,12 @@ class Access:
                 "pages of this origin may not open streams; the service's own may, and those in PKDOT_ALLOWED_ORIGINS"
             )
 
+    def welcome(self, token: str | None, context: RequestContext) -> None:
+        """Let `context` know whose request or stream it is, if it may come in. Raises what `admitted` does."""
+        if self.keys is not None:
+            key = self.keys.welcome(token)
+            context.caller, context.key_name = key.caller, key.name
+
     def admitted(self, token: str | None, context: RequestContext) -> AbstractContextManager[None]:
         """One request or stream of the key that `token` is; `context` knows whose it is from now on.
 

@@ -51,9 +51,8 @@ class KeyRing:
         self.keys = keys
         self.uses = {key.caller: self.uses.get(key.caller, Use()) for key in keys}
 
-    @contextmanager
-    def admitted(self, token: str | None) -> Iterator[ApiKey]:
-        """The token's key, with a request of it at work meanwhile. Raises Unauthenticated and RateLimited."""
+    def welcome(self, token: str | None) -> ApiKey:
+        """The token's key, if another request of it may come in. Raises Unauthenticated and RateLimited."""
         key = None if token is None else find_key(self.keys, token)
         if key is None:
             why = "this address needs an API key" if token is None else "the API key is not one of this service"
@@ -61,6 +60,13 @@ class KeyRing:
         use = self.uses[key.caller]
         if key.limit is not None and use.at_work >= key.limit:
             raise self.rate_limited(key.limit, use)
+        return key
+
+    @contextmanager
+    def admitted(self, token: str | None) -> Iterator[ApiKey]:
+        """The same, with the request at work meanwhile."""
+        key = self.welcome(token)
+        use = self.uses[key.caller]
         use.at_work += 1
         begin_s = self.clock()
         try:

@@ -57,6 +57,16 @@ def test_when_to_come_back_is_the_mean_time_of_a_place(tmp_path: Path) -> None:
     assert caught.value.headers == {"retry-after": "5"}
 
 
+def test_to_ask_whether_a_key_may_come_in_takes_no_place_and_no_time(tmp_path: Path) -> None:
+    keys, (token,), _ = ring(tmp_path, 1)
+    for _ in range(50):
+        assert keys.welcome(token).name == "ward-0"
+    with keys.admitted(token), pytest.raises(RateLimited, match="its limit is 1") as caught:
+        keys.welcome(token)
+
+    assert caught.value.headers == {"retry-after": "1"}  # the mean is still the first guess of 1 s
+
+
 def test_a_file_that_is_read_again_opens_and_closes_and_keeps_what_is_at_work(tmp_path: Path) -> None:
     keys, (old, kept), file = ring(tmp_path, None, 1)
     new, line = new_key("new")

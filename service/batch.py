@@ -19,7 +19,7 @@ class BatchItemFailed(Exception):
 
 
 class DeadlineExceeded(Exception):
-    """The request's time was over before all its items were computed."""
+    """The request's time was over, or too short, before all its items were computed."""
 
 
 class BatchInterrupted(Exception):

@@ -166,22 +166,30 @@ class Batcher:
         """Items that wait for a device."""
         return sum(self.turns.waiting.values())
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody waits, and a lane has nothing to do."""
+        return not self.turns and len(self.in_hand) < len(self.devices)
+
     def predicted_wait_s(self, runner_key: str, n_items: int) -> float:
         """How long `n_items` new items would take from now on, if nobody else came.
 
-        Since requests take turns, each of the others has about `n_items` of its own computed meanwhile.
+        Since requests take turns, each of the others has about `n_items` of its own computed meanwhile. Where nobody
+        waits and a lane is free, no slowness is believed that warm-up did not see: only a try can correct it.
         """
+        lanes = len(self.devices)
+        if self.is_free:
+            together = 1 if self.in_hand else max(self.threads.values())
+            return self.rate.at_best_s(runner_key, n_items, lanes=lanes, together=together)
         wait_s = self._rest_s()
         for key in {runner_key, *self.turns.waiting}:
             own, size = n_items if key == runner_key else 0, self.rate.useful_batch(key)
             share = own + min(self.turns.waiting[key], self.turns.asking[key] * n_items)
             count = min(math.ceil(share / size) * size, self.turns.waiting[key] + own)
             wait_s += count * self.rate.seconds_per_item(key)
-        lanes = len(self.devices)
-        if self.turns or self.in_hand:  # its last batch has one lane, and all its time, while the others go on
-            last = min(n_items, self.rate.useful_batch(runner_key))
-            wait_s += (lanes - 1) * self.rate.batch_s(runner_key, last)
-        return wait_s / lanes
+        # its last batch has one lane, and all its time, while the others go on
+        last = min(n_items + self.turns.waiting[runner_key], self.rate.useful_batch(runner_key))
+        return (wait_s + (lanes - 1) * self.rate.batch_s(runner_key, last)) / lanes
 
     def drain_s(self) -> float:
         """How long all that is here will take."""
@@ -298,8 +306,8 @@ class Batcher:
         except Exception:
             log.exception("the batch loop died and was restarted")
             self._abandon(batch.requests, "the batch loop died")
-        else:  # behind those who wait for their answers, whom this turn of the loop has woken
-            self.loop.call_soon(self._report, batch, failed, now_s - batch.began_s)
+        else:
+            self._report(batch, failed, now_s - batch.began_s)
         self._note_drained()
         self._step()
 
@@ -314,17 +322,17 @@ class Batcher:
             log.exception("a batch could not be counted")
 
     def _drop_expired(self) -> None:
-        """Refuse those whose time is over; where others wait, also those who have too little of it left.
+        """Refuse those whose time is over; where others wait for the same graph, also those who have too little left.
 
         Else a queue as long as its requests' time would be computed for nothing, each of them a little too late. One is
-        always left to be tried, or a device that was slow once would never be seen to be fast again.
+        always left to be tried, or a graph that was slow once would never be seen to be fast again.
         """
         now_s = self.clock()
-        needed_s = {key: self.rate.batch_s(key, 1) for key in self.turns.waiting}
-        horizon_s = 0.0 if self.turns.alone() else max(needed_s.values())
-        for request in self.deadlines.until(now_s + horizon_s):
-            tried = self.turns.alone() or not request.waiting
-            if request.deadline_s <= now_s + (0.0 if tried else needed_s[request.runner.key]):
+        needed_s = {key: self.rate.batch_s(key, 1) for key, count in self.turns.asking.items() if count > 1}
+        for request in self.deadlines.until(now_s + max(needed_s.values(), default=0.0)):
+            key = request.runner.key
+            least_s = needed_s.get(key, 0.0) if request.waiting and self.turns.asking[key] > 1 else 0.0
+            if request.deadline_s <= now_s + least_s:
                 request.fail(request.overdue())
                 self.turns.remove(request)
 

@@ -47,6 +47,15 @@ class DrainRate:
         tally = self.tallies.get(key)
         return 1.0 if tally is None else max(FASTEST, tally.seconds / tally.expected_s)
 
+    def at_best_s(self, key: str, items: int, *, lanes: int, together: int) -> float:
+        """How long items take that find `lanes` free, a run of theirs being divided among `together` of these.
+
+        No slower than warm-up measured: what was slow since then may be over.
+        """
+        batch_s = self.batch_s(key, min(items, self.useful_batch(key)))
+        longest_s = max(batch_s / together, items * self.seconds_per_item(key) / lanes)
+        return longest_s / max(1.0, self.slowdown(key))
+
     def useful_batch(self, key: str) -> int:
         """The largest batch that gains anything; 1 where nothing was measured."""
         return self.measured.get(key, UNIT).useful_batch

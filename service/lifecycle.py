@@ -42,8 +42,8 @@ Status = Literal["ok", "starting", "draining", "stalled", "failed"]
 SIDE_THREADS: Final = 2
 HUNG_AFTER_S: Final = 120.0
 SURE: Final = 0.8
-"""Of its time a request may wait so much, as predicted. Under overload all who come in wait as long as they may: were
-it all their time, half of them would be computed too late, and for nothing."""
+"""So much of its time a request may take, as predicted, where others are ahead of it. Under overload all who come in
+take as much as they may: were it all their time, half of them would be computed too late, and for nothing."""
 
 logger = logging.getLogger("pkdot")
 
@@ -66,20 +66,22 @@ class Resources:
     series: BundleSeries
     shadow: Shadow
     reloader: Reloader
-    calls: KnownCalls = field(default_factory=KnownCalls, init=False)
-    """Of this shelf: those of another begin anew."""
+    calls: KnownCalls = field(default_factory=KnownCalls)
+    """Of what is loaded: after a reload they begin anew."""
 
     def refuse_hopeless(self, runner_key: str, left_s: float, *, items: int = 1, decodes: bool) -> None:
         """Raise DeadlineExceeded where the queue of this graph leaves too little of the time.
 
         `items` are the windows that are known of, and `decodes` says whether a recording is to be decoded for them.
+        Where nothing is ahead of them, they may take all of it.
         """
         wait_s = self.batcher.predicted_wait_s(runner_key, items)
         if decodes:
             wait_s += self.pipeline.decoders.predicted_wait_s()
-        if wait_s > SURE * left_s:
+        if wait_s > (left_s if self.batcher.is_free else SURE * left_s):
             raise DeadlineExceeded(
-                f"the queue would take {wait_s:.2f} s, too much of the {max(0.0, left_s):.2f} s that are left"
+                f"the queue and the request itself would take {wait_s:.2f} s, "
+                f"too much of the {max(0.0, left_s):.2f} s that are left"
             )
 
 
@@ -131,7 +133,7 @@ class Lifecycle:
         resources.batcher.expect(shelf.runners())
         resources.series.follow(shelf)
         resources.shadow.follow(shelf)
-        self.resources = replace(resources, shelf=shelf)
+        self.resources = replace(resources, shelf=shelf, calls=KnownCalls())
 
     def reload_soon(self) -> None:
         """What SIGHUP asks for; what comes of it is logged."""

@@ -50,7 +50,7 @@ def served(model: str, cache: Path) -> Served:
         folder = demo_bundles(cache) / "pain"
     manifest = bundle_format.load(folder).manifest
     graph = manifest.graph_for(frozenset({FACE}))
-    assert graph is not None  # both bundles have one for the face
+    assert graph is not None  # each bundle has one for the face
     return Served(folder, manifest.name, folder / graph.file)
 
 

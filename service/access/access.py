@@ -94,6 +94,7 @@ class Access:
 
     @contextmanager
     def admitted_by_key(self, keys: KeyRing, token: str | None, context: RequestContext) -> Iterator[None]:
+        """The same with a file of keys."""
         with keys.admitted(token) as key:
             context.caller, context.key_name = key.caller, key.name
             yield

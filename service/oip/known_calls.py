@@ -11,7 +11,7 @@ MAX_JSON_BYTES: Final = 2048
 
 
 class KnownCalls:
-    """Those of one shelf. They hold no tensor's values, and end with the shelf, whose bundles they name."""
+    """They name bundles, and so must end when others are loaded; they hold no tensor's values."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, bytes], Call] = {}

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 from service.errors import FieldError, InvalidField
 from service.oip.calls import Call, Input, Output
@@ -15,6 +15,7 @@ from service.upload import Spool
 
 Array = NDArray[np.generic]
 UINT8_MAX: Final = 255
+ANSWER: Final = TypeAdapter(dict[str, Any])
 CHECK_BYTES: Final = 1 << 20
 """Values are checked in pieces of this size, so that the check of a large tensor takes no memory to speak of."""
 
@@ -93,13 +94,7 @@ def answer_body(head: Mapping[str, Any], outputs: Sequence[Output], arrays: Sequ
             raw.append(array.tobytes())
             entry["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            entry["data"] = json_values(array)
+            entry["data"] = array.ravel().tolist()  # row by row; `null` for what is not finite
         listed.append(entry)
-    text = to_json({**head, "outputs": listed})
+    text = ANSWER.dump_json({**head, "outputs": listed})
     return Body(b"".join([text, *raw]), len(text) if raw else None)
-
-
-def json_values(array: Array) -> list[Any]:
-    """Flat, in row-major order; `null` where a number is not finite, for which JSON has no word."""
-    values: list[Any] = array.ravel().tolist()
-    return values if np.isfinite(array).all() else [value if math.isfinite(value) else None for value in values]

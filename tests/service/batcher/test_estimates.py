@@ -42,7 +42,7 @@ def test_the_predicted_wait_counts_turns_and_what_is_left_of_the_batch_in_hand()
         async with running(Batcher(clock=clock)) as batcher:
             assert batcher.predicted_wait_s(runner.key, 3) == 0  # nothing is known yet
             batcher.expect([runner])
-            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx(3 * 0.9)
+            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx(1.0 + 2.6 * 2 / 3)  # one batch
             first = await runner.hold(batcher)
             clock.now_s += 0.25
             long = ask(batcher, runner, *range(100))
@@ -58,19 +58,42 @@ def test_the_predicted_wait_counts_turns_and_what_is_left_of_the_batch_in_hand()
     play(scene)
 
 
-def test_beside_others_an_item_is_predicted_to_have_one_lane_for_all_its_time():
+@pytest.mark.parametrize(("lanes", "alone_s"), [((0, 0), 0.5), ((0, 1), 1.0)], ids=["one device", "two devices"])
+def test_the_predicted_wait_counts_what_lanes_share_and_what_they_do_not(lanes, alone_s):
     clock, runner = Clock(), Doubler(warm_up=useful(1, seconds_per_item=1.0))
 
     async def scene() -> None:
-        async with running(Batcher(lanes=(0, 0), clock=clock)) as batcher:
+        async with running(Batcher(lanes=lanes, clock=clock)) as batcher:
             batcher.expect([runner])
-            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(0.5)  # alone it is divided among both
+            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(alone_s)  # divided among a device's lanes
             first = await runner.hold(batcher)
             clock.now_s += 0.25
-            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx((0.75 + 1.0) / 2 + 0.5)
-            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx((0.75 + 3.0) / 2 + 0.5)
+            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(1.0)  # the other lane is free
+            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx(1.5)
+            second = await runner.hold(batcher)
+            assert not batcher.is_free
+            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx((0.75 + 1.0 + 1.0) / 2 + 0.5)
+            runner.go.set()
+            await asyncio.gather(first, second)
+
+    play(scene)
+
+
+def test_what_was_slow_once_is_believed_only_while_others_are_at_work():
+    clock, runner = Clock(), Doubler(warm_up=useful(1, seconds_per_item=1.0))
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            first = await runner.hold(batcher)
+            clock.now_s += 50
             runner.go.set()
             await first
+            assert batcher.rate.seconds_per_item(runner.key) > 10
+            assert batcher.predicted_wait_s(runner.key, 2) == pytest.approx(2.0)
+            second = await runner.hold(batcher)
+            assert batcher.predicted_wait_s(runner.key, 2) > 20
+            runner.go.set()
+            await second
 
     play(scene)
 

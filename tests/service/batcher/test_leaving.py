@@ -84,6 +84,24 @@ def test_of_a_crowd_that_seems_hopeless_one_is_tried():
     play(scene)
 
 
+def test_another_graphs_crowd_is_none_of_ones_own():
+    clock = Clock()
+    busy = Doubler(key="busy", warm_up=useful(1, seconds_per_item=0.001))
+    slow = Doubler(key="slow once", warm_up=useful(1, seconds_per_item=2.0))
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock)) as batcher:
+            first = await busy.hold(batcher)
+            crowd = [ask(batcher, busy, float(n)) for n in range(3)]
+            tried = ask(batcher, slow, 9.0, deadline_s=clock.now_s + 1.5)
+            await until(lambda: batcher.queue_items == 4)
+            busy.go.set()
+            assert (await tried).output.tolist() == [[18.0]]
+            await asyncio.gather(first, *crowd)
+
+    play(scene)
+
+
 def test_a_deadline_that_is_over_is_refused_without_a_place_in_the_queue():
     clock, runner = Clock(), Doubler()
 

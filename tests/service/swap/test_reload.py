@@ -28,6 +28,10 @@ from service.settings import Settings
 ROOT = Path(__file__).parents[3]
 TOKEN = "open-sesame"
 CALLERS = 3
+BINARY = json.dumps(
+    {"inputs": [{"name": "eda", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}}]}
+).encode()
+"""What is remembered of a request, until its bundle goes."""
 Open = Callable[[Settings], AbstractContextManager[Any]]
 Write = Callable[..., str]
 Eventually = Callable[[Callable[[], bool]], None]
@@ -152,6 +156,7 @@ def test_a_request_at_work_finishes_on_the_old_bundle_which_is_then_freed_with_i
     with open_server(settings(tmp_path)) as live:
         lifecycle = live.server.lifecycle
         session = weakref.ref(next(iter(lifecycle.require().shelf.bundles[0].runners.values())))
+        lifecycle.require().calls.understand(BINARY, lifecycle.require().shelf.bundles[0], max_batch=1)
 
         def freed() -> bool:
             gc.collect()

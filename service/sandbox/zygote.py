@@ -10,10 +10,12 @@ import os
 import pkgutil
 import signal
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 import av
 from av.codec.context import CodecContext
@@ -22,6 +24,9 @@ from models.inputs.streams import SOUND_DECODERS, VIDEO_DECODERS
 from service.sandbox import child, layers, rehearsal, wire
 
 Work = Callable[[child.Link], None]
+
+LAST_SEEN_S: Final = 1.0
+"""For how long a thread that has ended may still be listed."""
 
 
 def main(work: Work = child.work) -> None:
@@ -33,7 +38,7 @@ def main(work: Work = child.work) -> None:
     warm_up()
     film = rehearsal.film()
     rehearsal.read(film)
-    threads = count_threads()
+    threads = threads_left(LAST_SEEN_S)
     holding = layers.enter_zygote()
     gc.collect()
     gc.freeze()  # else the collector would write to the pages that children share
@@ -116,10 +121,18 @@ def warm_up() -> None:
             decoder.open()
 
 
-def count_threads() -> int:
-    """Threads of this process; a fork of more than one may hang."""
+def threads_left(within_s: float) -> int:
+    """Threads of this process once it has one, or after `within_s`; a fork of more than one may hang.
+
+    FFmpeg ends the threads that it starts, but the kernel lists one that has been joined for a moment longer.
+    """
     tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else 1
+    if not tasks.is_dir():
+        return 1
+    until = time.monotonic() + within_s
+    while (threads := len(list(tasks.iterdir()))) > 1 and time.monotonic() < until:
+        time.sleep(0.001)
+    return threads
 
 
 if __name__ == "__main__":

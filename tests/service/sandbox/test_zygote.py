@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -65,3 +66,17 @@ def test_a_child_that_another_signal_takes_note_of_first(ended_child: int, monke
     zygote.reap(dropped)
 
     assert dropped == set()
+
+
+@pytest.mark.parametrize(("lasts_s", "within_s", "left"), [(0.1, 60.0, 1), (60.0, 0.1, 2)])
+def test_a_thread_that_is_ending_is_waited_for_and_one_that_stays_is_counted(
+    lasts_s: float, within_s: float, left: int
+) -> None:
+    code = (
+        "import threading, time; from service.sandbox import zygote;"
+        f"threading.Thread(target=time.sleep, args=({lasts_s},), daemon=True).start();"
+        f"print(zygote.threads_left({within_s}))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert int(printed) == left

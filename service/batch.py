@@ -159,18 +159,30 @@ class Batch:
         "expected_s",
         "given_s",
         "members",
+        "processor_s",
         "requests",
         "runner",
+        "thread_clock",
     )
 
     def __init__(
-        self, device: int, members: Sequence[Member[Request]], clock: Callable[[], float], *, alone: bool
+        self,
+        device: int,
+        members: Sequence[Member[Request]],
+        clock: Callable[[], float],
+        thread_clock: Callable[[], float],
+        *,
+        alone: bool,
     ) -> None:
-        self.device, self.members, self.clock, self.alone = device, members, clock, alone
+        """`thread_clock` counts only while the thread that asks it has a processor."""
+        self.device, self.members, self.alone = device, members, alone
+        self.clock, self.thread_clock = clock, thread_clock
         self.given_s = clock()
         """When it was handed to the device."""
         self.began_s = math.inf
         """When a thread took it; infinity while it waits for one."""
+        self.processor_s = 0.0
+        """What its thread's processor took for it, whoever else had that processor meanwhile."""
         self.runner = members[0].request.runner
         self.builds = [member.build for member in members]
         self.requests = {member.request for member in members}
@@ -181,8 +193,13 @@ class Batch:
             request.begin()
 
     def begin(self) -> None:
-        """A thread has taken it. Called on that thread."""
+        """A thread has taken it. Called on that thread, as `end` is."""
         self.began_s = self.clock()
+        self.processor_s -= self.thread_clock()
+
+    def end(self) -> None:
+        """The thread is done with it."""
+        self.processor_s += self.thread_clock()
 
     def deliver(self, results: Sequence[Result], now_s: float) -> int:
         """Give each member its row or its error; returns how many failed."""

@@ -27,7 +27,7 @@ from service.batch import (
 from service.deadlines import Deadlines
 from service.device import BuildItem, Lane, Result, Row, Runner, carry_out
 from service.drain_rate import DrainRate
-from service.turns import Member, Turns
+from service.turns import Turns
 
 __all__ = ["BatchAnswer", "BatchInterrupted", "BatchItemFailed", "BatchReport", "Batcher", "DeadlineExceeded"]
 
@@ -38,8 +38,8 @@ CLOSE_TIMEOUT_S: Final = 20.0
 AHEAD_S: Final = 0.02
 """A batch that takes longer is not handed out ahead: it would bind the device, and gain nothing to speak of."""
 QUICK_S: Final = 3e-4
-"""A batch of tensors that takes less is computed by the event loop itself: to wake a thread, and to share the
-interpreter with it, would take longer."""
+"""Tensors that take less are computed by the event loop itself: to wake a thread, and to share the interpreter with it,
+would take longer."""
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Batcher:
         ahead: int = 0,
         latency_objective_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
+        thread_clock: Callable[[], float] = time.thread_time,
         observer: Callable[[BatchReport], None] = lambda _: None,
     ) -> None:
         if not lanes:
@@ -69,8 +70,9 @@ class Batcher:
         """Of each device."""
         self.room = len(self.devices) + ahead * len(self.threads)
         """Batches that all devices have at most."""
-        self.clock, self.observer = clock, observer
-        self.rate = DrainRate()
+        self.clock, self.thread_clock, self.observer = clock, thread_clock, observer
+        self.rate, self.work = DrainRate(), DrainRate()
+        """How fast batches come back, and how fast they are for the processor of their thread alone."""
         self.turns = Turns[Request]()
         self.deadlines = Deadlines[Request]()
         self.requests: set[Request] = set()
@@ -80,6 +82,8 @@ class Batcher:
         """By device, what its lanes take next."""
         self.in_hand: list[Batch] = []
         """The batches that devices have, the oldest first."""
+        self.in_loop: Batch | None = None
+        """The one that the event loop has computed in this turn."""
         self.last_progress_s = clock()
         """When a batch finished, or work came to idle devices; while other batches run, when the oldest began."""
         self.slowest_warm_up_s = 0.0
@@ -122,6 +126,7 @@ class Batcher:
         """Take over what warm-up measured, so that the first predictions are not blind."""
         for runner in runners:
             self.rate.expect(runner.key, runner.warm_up)
+            self.work.expect(runner.key, runner.warm_up)
             self.slowest_warm_up_s = max(self.slowest_warm_up_s, runner.warm_up.slowest_batch_s)
 
     async def run(self, runner: Runner, items: Sequence[BuildItem], *, deadline_s: float) -> BatchAnswer:
@@ -243,30 +248,38 @@ class Batcher:
     def _begin(self) -> bool:
         """Hand a batch to an idle device; to one that computes already only a full batch, since others gain nothing.
 
-        Whether there was one to hand out.
+        Whether there was one to hand out. The event loop computes one in each of its turns.
         """
         given = Counter(batch.device for batch in self.in_hand)
         device = min(self.threads, key=given.__getitem__)
-        if given[device] and not self._takes_more(device, given[device]):
+        if self._is_quick(self.turns.first()):
+            if self.in_loop is not None:
+                return False
+        elif given[device] and not self._takes_more(device, given[device]):
             return False
         now_s = self.clock()
         members = self.turns.next_batch(partial(self._size, now_s), self._in_danger(now_s))
-        quick = self._is_quick(members)
-        batch = Batch(device, members, self.clock, alone=not quick and not self.in_hand and not self.turns)
+        quick = self._is_quick(members[0].request)
+        alone = not quick and not self.in_hand and not self.turns
+        batch = Batch(device, members, self.clock, self.thread_clock, alone=alone)
         batch.expected_s = self.rate.batch_s(batch.runner.key, len(batch.members))
         self.in_hand.append(batch)
         if quick:
+            self.in_loop = batch
             self.loop.call_soon(self._finished, batch, carry_out(batch, device))
         else:
             self.jobs[device].put(batch)
         return True
 
-    def _is_quick(self, members: Sequence[Member[Request]]) -> bool:
-        """Whether a batch is over before a thread would have begun; to build windows of a recording is not quick."""
-        runner = members[0].request.runner
-        if runner.warm_up.padded or not all(isinstance(member.build, Row) for member in members):
+    def _is_quick(self, request: Request) -> bool:
+        """Whether it is computed before a thread would have begun; to build windows of a recording is not quick.
+
+        By the processor's time: a batch of a thread comes back only when the event loop has time for it, so that by the
+        clock no graph would ever be seen to be quick again.
+        """
+        if request.runner.warm_up.padded or not isinstance(request.items[0], Row):
             return False
-        return 0.0 < self.rate.batch_s(runner.key, len(members)) <= QUICK_S
+        return 0.0 < self.work.batch_s(request.runner.key, len(request.items)) <= QUICK_S
 
     def _takes_more(self, device: int, given: int) -> bool:
         """Whether a device that has `given` batches may have one more of those whose turn it is."""
@@ -277,9 +290,13 @@ class Batcher:
             return False
         return given < self.threads[device] or self.rate.batch_s(key, useful) <= AHEAD_S
 
-    def _size(self, now_s: float, runner: Runner) -> int:
-        waiting = self.turns.waiting[runner.key]
-        if waiting == 1 or runner.warm_up.useful_batch == 1:
+    def _size(self, now_s: float, request: Request) -> int:
+        runner, waiting = request.runner, self.turns.waiting[request.runner.key]
+        if waiting == 1:
+            return 1
+        if self._is_quick(request):
+            return max(1, int(QUICK_S / self.work.seconds_per_item(runner.key)))
+        if runner.warm_up.useful_batch == 1:
             return 1
         limit_s = min(self.latency_objective_s, self.deadlines.earliest_s() - now_s)
         return runner.warm_up.best_batch(waiting, limit_s / self.rate.slowdown(runner.key))
@@ -293,6 +310,8 @@ class Batcher:
 
     def _finished(self, batch: Batch, results: Sequence[Result]) -> None:
         """A device has computed a batch, or given up."""
+        if batch is self.in_loop:
+            self.in_loop = None
         if batch not in self.in_hand:  # closed meanwhile
             return
         self.in_hand.remove(batch)
@@ -315,6 +334,7 @@ class Batcher:
         outcome: Outcome = "cancelled" if batch.cancel.asked else "failed" if failed else "ok"
         if outcome == "ok":
             self.rate.observe(batch.runner.key, len(batch.members), took_s)
+            self.work.observe(batch.runner.key, len(batch.members), batch.processor_s)
         busy_s = took_s / len(self.devices)
         try:
             self.observer(BatchReport(batch.runner.key, len(batch.members), failed, busy_s, outcome))

@@ -80,6 +80,9 @@ class Job(Protocol):
     def begin(self) -> None:
         """A thread has taken it."""
 
+    def end(self) -> None:
+        """The same thread has done all it could."""
+
 
 J = TypeVar("J", bound=Job)
 
@@ -113,7 +116,9 @@ class Lane(Generic[J]):
 def carry_out(job: Job, device: int) -> list[Result]:
     """Compute it in this thread."""
     job.begin()
-    return compute(job.runner.on_device(device, alone=job.alone), job.builds, job.cancel)
+    results = compute(job.runner.on_device(device, alone=job.alone), job.builds, job.cancel)
+    job.end()
+    return results
 
 
 def compute(runner: Runner, builds: Sequence[BuildItem], cancel: Cancellation) -> list[Result]:
@@ -149,10 +154,15 @@ def run_together(runner: Runner, items: Sequence[Item], cancel: Cancellation) ->
     """A row per item, if the graph does what it should."""
     if cancel.asked:
         raise RunCancelled
-    output = runner.run(stack(items), cancel)
-    if len(output) != len(items):
-        raise ValueError(f"the graph gave {len(output)} rows for {len(items)} items")
-    return list(output)
+    results: list[Result] = []
+    most = runner.warm_up.useful_batch
+    for start in range(0, len(items), most):  # to bring more together takes longer than it saves
+        part = items[start : start + most]
+        output = runner.run(stack(part), cancel)
+        if len(output) != len(part):
+            raise ValueError(f"the graph gave {len(output)} rows for {len(part)} items")
+        results.extend(output)
+    return results
 
 
 def stack(items: Sequence[Item]) -> Tensors:

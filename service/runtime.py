@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.manifest import GraphSpec
 from service.cancellation import Cancellation, RunCancelled
+from service.device import stack
 from service.provider_options import CPU, TENSORRT, Options, shape_profile
 from service.providers import Providers, ProvidersError, open_session
 from service.warm_up import BatchTime, WarmUp, are_enough, per_second
@@ -24,7 +25,7 @@ WORTH_A_TRY: Final = 1.15
 not exact, and a batch that is larger than useful takes memory and leaves cores idle."""
 CPU_RUNS: Final = 5
 GPU_RUNS: Final = 2
-"""Runs of each size at warm-up, at most: the first allocates, the others show the speed."""
+"""Runs of each size at warm-up, as a rule: the first allocates, the others show the speed."""
 DTYPES: Final = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -209,8 +210,7 @@ class GraphRunner:
         times: list[BatchTime] = []
         slowest_s = 0.0
         for size in BUCKETS:
-            batch = {modality: np.resize(array, (size, *array.shape[1:])) for modality, array in example.items()}
-            taken = self.timed(batch)
+            taken = self.timed([{name: array[n % len(array)] for name, array in example.items()} for n in range(size)])
             slowest_s = max(slowest_s, *taken)
             times.append(BatchTime(size, min(taken)))
             if not self.on_gpu and len(times) > 1 and per_second(times[-1]) / per_second(times[-2]) < WORTH_A_TRY:
@@ -224,13 +224,13 @@ class GraphRunner:
             twin.warm(example)
         return self.warm_up
 
-    def timed(self, batch: Arrays) -> list[float]:
-        """Seconds of each of a few runs."""
+    def timed(self, windows: Sequence[Arrays]) -> list[float]:
+        """Seconds of each of a few runs, with what it takes to bring the windows of several requests together."""
         taken: list[float] = []
-        most = GPU_RUNS if self.on_gpu else CPU_RUNS
-        while not are_enough(taken, most):
+        usual = GPU_RUNS if self.on_gpu else CPU_RUNS
+        while not are_enough(taken, usual):
             began_s = time.perf_counter()
-            self.run(batch)
+            self.run(stack(windows))
             taken.append(time.perf_counter() - began_s)
         return taken
 

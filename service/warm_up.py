@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 LEAST_RUNS: Final = 2
 ENOUGH_S: Final = 0.25
+CERTAIN_S: Final = 0.02
+MOST_RUNS: Final = 50
 NEARLY_BEST: Final = 0.95
 """A batch is useful if this share of the best windows a second is not had with a smaller one."""
 
@@ -80,13 +82,17 @@ class WarmUp:
         return max(fitting, key=lambda size: per_second(BatchTime(size, self.batch_s(size))))
 
 
-def are_enough(taken_s: Sequence[float], most: int) -> bool:
-    """Whether the runs of one size, of which there are to be `most`, need no other: a slow graph is told by two.
+def are_enough(taken_s: Sequence[float], usual: int) -> bool:
+    """Whether the runs of one size need no other: a slow graph is told by two, one that is over at once by many.
 
     >>> are_enough([9.0], 5), are_enough([0.3, 0.2], 5), are_enough([0.3, 0.01], 5), are_enough([0.1, 0.1], 2)
     (False, True, False, True)
+    >>> are_enough([1e-4] * 5, 5), are_enough([1e-4] * 50, 5)
+    (False, True)
     """
-    return len(taken_s) >= most or (len(taken_s) >= LEAST_RUNS and LEAST_RUNS * min(taken_s) >= ENOUGH_S)
+    if len(taken_s) < usual:
+        return len(taken_s) >= LEAST_RUNS and LEAST_RUNS * min(taken_s) >= ENOUGH_S
+    return len(taken_s) >= MOST_RUNS or sum(taken_s) >= CERTAIN_S
 
 
 def per_second(time: BatchTime) -> float:

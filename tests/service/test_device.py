@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from service.cancellation import Cancellation, RunCancelled
 from service.device import BuildItem, Row, compute, stack
-from service.warm_up import WarmUp
+from service.warm_up import BatchTime, WarmUp
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -16,7 +16,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 class Picky:
     """Gives its input back, and fails on a batch with one of `bad` in it."""
 
-    key, warm_up = "picky", WarmUp()
+    key, warm_up = "picky", WarmUp(times=(BatchTime(1, 1.0), BatchTime(32, 1.0)))
 
     def __init__(self, *bad: int) -> None:
         self.bad = bad

@@ -135,9 +135,9 @@ class Timed(GraphRunner):
 
     seconds: ClassVar[dict[int, float]] = {}
 
-    def timed(self, batch):
-        super().timed(batch)
-        return [self.seconds[len(batch["voice"])]]
+    def timed(self, windows):
+        super().timed(windows)
+        return [self.seconds[len(windows)]]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import threading
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from service.batcher import BatchAnswer, Batcher
+from service.batcher import QUICK_S, BatchAnswer, Batcher
 from service.cancellation import Cancellation
 from service.device import BuildItem, Row
 from service.warm_up import BatchTime, WarmUp
@@ -17,16 +18,18 @@ from service.warm_up import BatchTime, WarmUp
 from .scenes import Clock, Doubler, item, play, running, useful
 
 
+@dataclass
 class Located(Doubler):
-    """Knows which threads its runs were in."""
+    """Knows which threads its runs were in; each item takes `item_s` of `busy`."""
+
+    threads: set[threading.Thread] = field(default_factory=set)
+    busy: Clock = field(default_factory=Clock)
+    item_s: float = 1.0
 
     def run(self, inputs: Any, cancel: Cancellation | None = None) -> Any:
         self.threads.add(threading.current_thread())
+        self.busy.now_s += self.item_s * len(inputs["x"])
         return super().run(inputs, cancel)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.threads = set[threading.Thread]()
 
 
 def rows(count: int) -> list[BuildItem]:
@@ -38,7 +41,7 @@ def compute(runner: Doubler, items: list[BuildItem]) -> BatchAnswer:
     answers: list[BatchAnswer] = []
 
     async def scene() -> None:
-        async with running(Batcher(lanes=(0, 0), clock=Clock())) as batcher:
+        async with running(Batcher(lanes=(0, 0), clock=Clock(), thread_clock=Clock())) as batcher:
             batcher.expect([runner])
             answers.append(await batcher.run(runner, items, deadline_s=math.inf))
 
@@ -55,6 +58,9 @@ PADDED = WarmUp(times=(BatchTime(1, 1e-5),), padded=True)
     [
         pytest.param(rows(5), QUICK, True, id="tensors for a quick graph"),
         pytest.param(rows(5), useful(2, seconds_per_item=1.0), False, id="a slow graph"),
+        pytest.param(
+            rows(5), useful(1, seconds_per_item=QUICK_S / 4), False, id="many tensors for a graph that is quick"
+        ),
         pytest.param([item(n) for n in range(5)], QUICK, False, id="windows that must be built"),
         pytest.param(rows(5), PADDED, False, id="another device than the loop's"),
         pytest.param(rows(5), WarmUp(), False, id="nothing is known of the graph"),
@@ -69,19 +75,69 @@ def test_only_tensors_for_a_quick_graph_are_computed_in_the_loop(items, warm_up,
     assert runner.alone[0] is False or not in_loop  # a run of many threads would wake them
 
 
-def test_the_loop_has_a_turn_after_each_quick_batch():
-    runner, turns = Located(warm_up=QUICK), []
+@pytest.mark.parametrize(("item_s", "at_once"), [(0.7e-4, 4), (0.9 * QUICK_S, 1)])
+def test_the_loop_computes_for_no_longer_than_is_quick_before_it_has_a_turn(item_s: float, at_once: int) -> None:
+    thread_clock, turns = Clock(), list[int]()
+    runner = Located(warm_up=useful(1, seconds_per_item=item_s), busy=thread_clock, item_s=item_s)
 
     async def scene() -> None:
-        async with running(Batcher(clock=Clock())) as batcher:
+        async with running(Batcher(clock=Clock(), thread_clock=thread_clock)) as batcher:
             batcher.expect([runner])
-            asking = asyncio.create_task(batcher.run(runner, rows(40), deadline_s=math.inf))
-            while not asking.done():
+            asking = [asyncio.create_task(batcher.run(runner, rows(1), deadline_s=math.inf)) for _ in range(40)]
+            while not all(task.done() for task in asking):
                 await asyncio.sleep(0)
-                turns.append(len(runner.batches))
-            assert (await asking).output[:, 0].tolist() == [2 * n for n in range(40)]
+                turns.append(sum(len(batch) for batch in runner.batches))
 
     play(scene)
     assert runner.threads == {threading.main_thread()}
-    assert all(after - before <= 1 for before, after in pairwise(turns))
-    assert len(runner.batches) == 20
+    assert max(after - before for before, after in pairwise(turns)) == at_once
+
+
+@pytest.mark.parametrize(("of_the_thread", "in_loop"), [(True, False), (False, True)])
+def test_a_graph_is_quick_by_what_it_takes_of_its_thread_s_processor(of_the_thread: bool, in_loop: bool) -> None:
+    clock, thread_clock = Clock(), Clock()
+    runner = Located(warm_up=QUICK, busy=thread_clock if of_the_thread else clock)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock, thread_clock=thread_clock)) as batcher:
+            batcher.expect([runner])
+            await batcher.run(runner, rows(2), deadline_s=math.inf)
+            runner.threads.clear()
+            await batcher.run(runner, rows(2), deadline_s=math.inf)
+
+    play(scene)
+    assert (runner.threads == {threading.main_thread()}) is in_loop
+
+
+def test_a_graph_that_a_thread_has_seen_to_be_quick_again_is_computed_by_the_loop() -> None:
+    """However late the loop heard of it."""
+    clock, thread_clock = Clock(), Clock()
+    runner = Located(warm_up=QUICK, busy=thread_clock)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock, thread_clock=thread_clock)) as batcher:
+            batcher.expect([runner])
+            await batcher.run(runner, rows(2), deadline_s=math.inf)
+            runner.busy = clock
+            for _ in range(200):
+                await batcher.run(runner, rows(2), deadline_s=math.inf)
+            runner.threads.clear()
+            await batcher.run(runner, rows(2), deadline_s=math.inf)
+
+    play(scene)
+    assert runner.threads == {threading.main_thread()}
+
+
+def test_requests_for_a_quick_graph_are_brought_together_only_as_far_as_that_gains() -> None:
+    runner = Located(warm_up=QUICK)
+    answers: list[BatchAnswer] = []
+
+    async def scene() -> None:
+        async with running(Batcher(clock=Clock(), thread_clock=Clock())) as batcher:
+            batcher.expect([runner])
+            asking = [batcher.run(runner, rows(1), deadline_s=math.inf) for _ in range(5)]
+            answers.extend(await asyncio.gather(*asking))
+
+    play(scene)
+    assert [len(batch) for batch in runner.batches] == [2, 2, 1]
+    assert [answer.largest_batch for answer in answers] == [5] * 5

@@ -27,6 +27,7 @@ from service.batch import (
 from service.deadlines import Deadlines
 from service.device import BuildItem, Lane, Result, Row, Runner, carry_out
 from service.drain_rate import DrainRate
+from service.forecast import Forecast
 from service.turns import Turns
 
 __all__ = ["BatchAnswer", "BatchInterrupted", "BatchItemFailed", "BatchReport", "Batcher", "DeadlineExceeded"]
@@ -87,6 +88,7 @@ class Batcher:
         self.last_progress_s = clock()
         """When a batch finished, or work came to idle devices; while other batches run, when the oldest began."""
         self.slowest_warm_up_s = 0.0
+        self.forecast = Forecast(self.threads, self.turns, self.in_hand, self.rate, clock)
         self.accepting = self.stepping = False
         self.timer: asyncio.TimerHandle | None = None
         self.timer_s = math.inf
@@ -113,7 +115,7 @@ class Batcher:
         finally:
             for batch in self.in_hand:
                 batch.cancel.ask()
-            self.in_hand = []
+            self.in_hand.clear()
             self._abandon([*self.requests], "the service is stopping")
             self._set_timer(math.inf)
             for lane in self.lanes:
@@ -171,49 +173,10 @@ class Batcher:
         """Items that wait for a device."""
         return sum(self.turns.waiting.values())
 
-    @property
-    def is_free(self) -> bool:
-        """Whether nobody waits, and a lane has nothing to do."""
-        return not self.turns and len(self.in_hand) < len(self.devices)
-
-    def predicted_wait_s(self, runner_key: str, n_items: int) -> float:
-        """How long `n_items` new items would take from now on, if nobody else came.
-
-        Since requests take turns, each of the others has about `n_items` of its own computed meanwhile. Where nobody
-        waits and a lane is free, no slowness is believed that warm-up did not see: only a try can correct it.
-        """
-        lanes = len(self.devices)
-        if self.is_free:
-            together = 1 if self.in_hand else max(self.threads.values())
-            return self.rate.at_best_s(runner_key, n_items, lanes=lanes, together=together)
-        wait_s = self._rest_s()
-        for key in {runner_key, *self.turns.waiting}:
-            own, size = n_items if key == runner_key else 0, self.rate.useful_batch(key)
-            share = own + min(self.turns.waiting[key], self.turns.asking[key] * n_items)
-            count = min(math.ceil(share / size) * size, self.turns.waiting[key] + own)
-            wait_s += count * self.rate.seconds_per_item(key)
-        # its last batch has one lane, and all its time, while the others go on
-        last = min(n_items + self.turns.waiting[runner_key], self.rate.useful_batch(runner_key))
-        return (wait_s + (lanes - 1) * self.rate.batch_s(runner_key, last)) / lanes
-
-    def drain_s(self) -> float:
-        """How long all that is here will take."""
-        left_s = self._rest_s()
-        for key, count in self.turns.waiting.items():
-            left_s += count * self.rate.seconds_per_item(key)
-        return left_s / len(self.devices)
-
     def stalled(self) -> bool:
         """Whether there is work, and no batch has finished for far longer than any should take."""
         limit_s = max(STALL_MIN_S, STALL_BATCHES * self.slowest_warm_up_s)
         return bool(self.turns or self.in_hand) and self.clock() - self.last_progress_s > limit_s
-
-    def _rest_s(self) -> float:
-        """What is left of the batches in hand."""
-        rest_s, now_s = 0.0, self.clock()
-        for batch in self.in_hand:
-            rest_s += max(0.0, batch.expected_s - max(0.0, now_s - batch.began_s))
-        return rest_s
 
     def _enter(self, request: Request) -> None:
         if not self.turns and not self.in_hand:
@@ -305,7 +268,7 @@ class Batcher:
         """Those who would come too late if they waited for all that is here."""
         if self.turns.alone():
             return []
-        end_s = now_s + self.drain_s()
+        end_s = now_s + self.forecast.drain_s()
         return self.deadlines.until(end_s) if self.deadlines.earliest_s() < end_s else []
 
     def _finished(self, batch: Batch, results: Sequence[Result]) -> None:

@@ -75,10 +75,10 @@ class Resources:
         `items` are the windows that are known of, and `decodes` says whether a recording is to be decoded for them.
         Where nothing is ahead of them, they may take all of it.
         """
-        wait_s = self.batcher.predicted_wait_s(runner_key, items)
+        wait_s = self.batcher.forecast.wait_s(runner_key, items)
         if decodes:
             wait_s += self.pipeline.decoders.predicted_wait_s()
-        if wait_s > (left_s if self.batcher.is_free else SURE * left_s):
+        if wait_s > (left_s if self.batcher.forecast.is_free else SURE * left_s):
             raise DeadlineExceeded(
                 f"the queue and the request itself would take {wait_s:.2f} s, "
                 f"too much of the {max(0.0, left_s):.2f} s that are left"
@@ -190,7 +190,7 @@ class Lifecycle:
             max_requests=settings.max_concurrent_requests,
             max_spool_bytes=settings.max_spool_bytes,
             max_queue_s=settings.max_queue_s,
-            queued_s=lambda: batcher.drain_s() + decoders.predicted_wait_s(),
+            queued_s=lambda: batcher.forecast.drain_s() + decoders.predicted_wait_s(),
             worked_s=lambda: self.telemetry.computing.total + self.telemetry.decoding.total,
             jitter=random.random,
         )

@@ -40,18 +40,18 @@ def test_the_predicted_wait_counts_turns_and_what_is_left_of_the_batch_in_hand()
 
     async def scene() -> None:
         async with running(Batcher(clock=clock)) as batcher:
-            assert batcher.predicted_wait_s(runner.key, 3) == 0  # nothing is known yet
+            assert batcher.forecast.wait_s(runner.key, 3) == 0  # nothing is known yet
             batcher.expect([runner])
-            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx(1.0 + 2.6 * 2 / 3)  # one batch
+            assert batcher.forecast.wait_s(runner.key, 3) == pytest.approx(1.0 + 2.6 * 2 / 3)  # one batch
             first = await runner.hold(batcher)
             clock.now_s += 0.25
             long = ask(batcher, runner, *range(100))
             await until(lambda: batcher.queue_items == 100)
-            assert batcher.drain_s() == pytest.approx(0.75 + 90)
-            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(0.75 + 3.6)  # one batch, shared
-            assert batcher.predicted_wait_s(runner.key, 50) == pytest.approx(0.75 + 90)
-            assert batcher.predicted_wait_s(runner.key, 200) == pytest.approx(0.75 + 270)
-            assert batcher.predicted_wait_s("unknown", 1) == pytest.approx(0.75 + 3.6 + 0.9)
+            assert batcher.forecast.drain_s() == pytest.approx(0.75 + 90)
+            assert batcher.forecast.wait_s(runner.key, 1) == pytest.approx(0.75 + 3.6)  # one batch, shared
+            assert batcher.forecast.wait_s(runner.key, 50) == pytest.approx(0.75 + 90)
+            assert batcher.forecast.wait_s(runner.key, 200) == pytest.approx(0.75 + 270)
+            assert batcher.forecast.wait_s("unknown", 1) == pytest.approx(0.75 + 3.6 + 0.9)
             runner.go.set()
             await asyncio.gather(first, long)
 
@@ -65,14 +65,14 @@ def test_the_predicted_wait_counts_what_lanes_share_and_what_they_do_not(lanes, 
     async def scene() -> None:
         async with running(Batcher(lanes=lanes, clock=clock)) as batcher:
             batcher.expect([runner])
-            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(alone_s)  # divided among a device's lanes
+            assert batcher.forecast.wait_s(runner.key, 1) == pytest.approx(alone_s)  # divided among a device's lanes
             first = await runner.hold(batcher)
             clock.now_s += 0.25
-            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx(1.0)  # the other lane is free
-            assert batcher.predicted_wait_s(runner.key, 3) == pytest.approx(1.5)
+            assert batcher.forecast.wait_s(runner.key, 1) == pytest.approx(1.0)  # the other lane is free
+            assert batcher.forecast.wait_s(runner.key, 3) == pytest.approx(1.5)
             second = await runner.hold(batcher)
-            assert not batcher.is_free
-            assert batcher.predicted_wait_s(runner.key, 1) == pytest.approx((0.75 + 1.0 + 1.0) / 2 + 0.5)
+            assert not batcher.forecast.is_free
+            assert batcher.forecast.wait_s(runner.key, 1) == pytest.approx((0.75 + 1.0 + 1.0) / 2 + 0.5)
             runner.go.set()
             await asyncio.gather(first, second)
 
@@ -89,9 +89,9 @@ def test_what_was_slow_once_is_believed_only_while_others_are_at_work():
             runner.go.set()
             await first
             assert batcher.rate.seconds_per_item(runner.key) > 10
-            assert batcher.predicted_wait_s(runner.key, 2) == pytest.approx(2.0)
+            assert batcher.forecast.wait_s(runner.key, 2) == pytest.approx(2.0)
             second = await runner.hold(batcher)
-            assert batcher.predicted_wait_s(runner.key, 2) > 20
+            assert batcher.forecast.wait_s(runner.key, 2) > 20
             runner.go.set()
             await second
 

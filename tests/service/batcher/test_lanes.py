@@ -113,7 +113,7 @@ def test_time_on_several_devices_at_once_counts_once():
         async with running(Batcher(lanes=(0, 1), clock=clock)) as batcher:
             runner.go.clear()
             both = ask(batcher, runner, 1.0, 2.0)
-            await until(lambda: len(batcher.in_hand) == 2)
+            await until(lambda: [batch.began_s for batch in batcher.in_hand] == [clock.now_s] * 2)
             clock.now_s += 3
             runner.go.set()
             assert (await both)[1:] == (0, 3, 1)

@@ -12,6 +12,7 @@ from typing import IO, Any
 import pytest
 
 from service.errors import DeadlineExceeded
+from service.forecast import Forecast
 from service.settings import Settings
 
 from .raw_http import Reply, form, part, post, read_reply, statuses, talk
@@ -126,7 +127,7 @@ def test_a_refused_body_that_stalls_is_not_waited_for(full: int, monkeypatch: py
 def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
     live: Any, monkeypatch: pytest.MonkeyPatch, path: str, field: str
 ) -> None:
-    monkeypatch.setattr(live.server.lifecycle.require().batcher, "predicted_wait_s", lambda *_: 7.0)
+    monkeypatch.setattr(Forecast, "wait_s", lambda *_: 7.0)
     with connected(live.port) as (connection, file):
         connection.sendall(post(b"", "X-Request-Timeout: 2", path=path, length=100_000))
         refused = answered(file)
@@ -153,8 +154,8 @@ def test_beside_others_a_request_may_take_most_of_its_time_but_not_all(
     live: Any, monkeypatch: pytest.MonkeyPatch, is_free: bool, least_s: float
 ) -> None:
     resources = live.server.lifecycle.require()
-    monkeypatch.setattr(resources.batcher, "predicted_wait_s", lambda *_: 4.0)
-    monkeypatch.setattr(type(resources.batcher), "is_free", is_free)
+    monkeypatch.setattr(Forecast, "wait_s", lambda *_: 4.0)
+    monkeypatch.setattr(Forecast, "is_free", is_free)
     resources.refuse_hopeless("any", least_s + 0.1, decodes=False)
     with pytest.raises(DeadlineExceeded, match=r"take 4\.00 s, too much of the"):
         resources.refuse_hopeless("any", least_s - 0.1, decodes=False)

@@ -1,0 +1,61 @@
+"""How long the batcher's work will take: what devices have in hand, what waits, and what would come."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.batch import Batch, Request
+from service.drain_rate import DrainRate
+from service.turns import Turns
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Looks at the batcher's own queue and batches, and changes nothing of them."""
+
+    threads: Counter[int]
+    """That compute, of each device."""
+    turns: Turns[Request]
+    in_hand: Sequence[Batch]
+    rate: DrainRate
+    clock: Callable[[], float]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody waits, and a lane has nothing to do."""
+        return not self.turns and len(self.in_hand) < self.threads.total()
+
+    def wait_s(self, runner_key: str, n_items: int) -> float:
+        """How long `n_items` new items would take from now on, if nobody else came.
+
+        Since requests take turns, each of the others has about `n_items` of its own computed meanwhile. Where nobody
+        waits and a lane is free, no slowness is believed that warm-up did not see: only a try can correct it.
+        """
+        lanes = self.threads.total()
+        if self.is_free:
+            together = 1 if self.in_hand else max(self.threads.values())
+            return self.rate.at_best_s(runner_key, n_items, lanes=lanes, together=together)
+        wait_s = self.rest_s()
+        for key in {runner_key, *self.turns.waiting}:
+            own, size = n_items if key == runner_key else 0, self.rate.useful_batch(key)
+            share = own + min(self.turns.waiting[key], self.turns.asking[key] * n_items)
+            count = min(math.ceil(share / size) * size, self.turns.waiting[key] + own)
+            wait_s += count * self.rate.seconds_per_item(key)
+        # its last batch has one lane, and all its time, while the others go on
+        last = min(n_items + self.turns.waiting[runner_key], self.rate.useful_batch(runner_key))
+        return (wait_s + (lanes - 1) * self.rate.batch_s(runner_key, last)) / lanes
+
+    def drain_s(self) -> float:
+        """How long all that is here will take."""
+        left_s = self.rest_s()
+        for key, count in self.turns.waiting.items():
+            left_s += count * self.rate.seconds_per_item(key)
+        return left_s / self.threads.total()
+
+    def rest_s(self) -> float:
+        """What is left of the batches in hand."""
+        rest_s, now_s = 0.0, self.clock()
+        for batch in self.in_hand:
+            rest_s += max(0.0, batch.expected_s - max(0.0, now_s - batch.began_s))
+        return rest_s

@@ -16,6 +16,8 @@ from benchmarks.harness.servers import Program, form, post
 OURS: Final = "pkdot"
 PEERS: Final = ("fastapi", "litserve", "bentoml", "ray", "mlserver")
 SHAPE: Final = (10, 112, 112, 3)
+RAW_OUTPUT: Final = "logits"
+"""Of every bundle that is served here."""
 MAX_BATCH: Final = 8
 """For every peer; on a CPU larger ones only make others wait."""
 ROOT: Final = Path(__file__).parents[2]
@@ -74,11 +76,12 @@ def ours(bundles: Path, model: str, port: int) -> Program:
 
 
 def v2_binary(model: str, timeout_s: float | None = None) -> bytes:
-    """The Open Inference Protocol with its binary extension, both ways."""
+    """The Open Inference Protocol with its binary extension, both ways. What is asked for is what the peers answer."""
     content = clip()
     size = {"binary_data_size": len(content)}
     tensor = {"name": INPUT, "shape": [1, *SHAPE], "datatype": "UINT8", "parameters": size}
-    text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode("ascii")
+    asked = {"outputs": [{"name": RAW_OUTPUT}], "parameters": {"binary_data_output": True}}
+    text = json.dumps({"inputs": [tensor], **asked}).encode("ascii")
     headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(text))}
     if timeout_s is not None:
         headers["x-request-timeout"] = f"{timeout_s:g}"

@@ -112,7 +112,7 @@ class Request:
         self.computing += 1
 
     def end(self, began_s: float, now_s: float, size: int) -> None:
-        """A batch of `size` items, some of them its own, came back; the device began it at `began_s`."""
+        """A batch with items of it came back, which were run by `size` at most; the device began it at `began_s`."""
         self.computing -= 1
         self.since_s = min(self.since_s, began_s)
         if not self.computing:
@@ -204,8 +204,9 @@ class Batch:
     def deliver(self, results: Sequence[Result], now_s: float) -> int:
         """Give each member its row or its error; returns how many failed."""
         failed = 0
+        together = min(len(self.members), self.runner.warm_up.useful_batch)
         for request in self.requests:
-            request.end(self.began_s, now_s, len(self.members))
+            request.end(self.began_s, now_s, together)
         for (request, place, _), result in zip(self.members, results, strict=True):
             if isinstance(result, BaseException):
                 failed += 1

@@ -25,10 +25,11 @@ from service.batch import (
     Request,
 )
 from service.deadlines import Deadlines
-from service.device import BuildItem, Lane, Result, Row, Runner, carry_out
+from service.device import BuildItem, Lane, Result, Runner, carry_out
 from service.drain_rate import DrainRate
 from service.forecast import Forecast
-from service.turns import Turns
+from service.quick import Quick
+from service.turns import Member, Turns
 
 __all__ = ["BatchAnswer", "BatchInterrupted", "BatchItemFailed", "BatchReport", "Batcher", "DeadlineExceeded"]
 
@@ -38,9 +39,8 @@ STALL_BATCHES: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 20.0
 AHEAD_S: Final = 0.02
 """A batch that takes longer is not handed out ahead: it would bind the device, and gain nothing to speak of."""
-QUICK_S: Final = 3e-4
-"""Tensors that take less are computed by the event loop itself: to wake a thread, and to share the interpreter with it,
-would take longer."""
+LOOP: Final = -1
+"""Stands for a device where the event loop computes a batch itself."""
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,10 @@ class Batcher:
         self.room = len(self.devices) + ahead * len(self.threads)
         """Batches that all devices have at most."""
         self.clock, self.thread_clock, self.observer = clock, thread_clock, observer
-        self.rate, self.work = DrainRate(), DrainRate()
-        """How fast batches come back, and how fast they are for the processor of their thread alone."""
-        self.turns = Turns[Request]()
+        self.rate, self.quick = DrainRate(), Quick()
+        self.turns, self.quick_turns = Turns[Request](), Turns[Request]()
+        """Those who wait for a device, and those whom the event loop is about to serve itself."""
+        self.lines = (self.turns, self.quick_turns)
         self.deadlines = Deadlines[Request]()
         self.requests: set[Request] = set()
         """All that are between the beginning and the end of their `run`."""
@@ -82,13 +83,11 @@ class Batcher:
         self.jobs: dict[int, SimpleQueue[Batch | None]] = {}
         """By device, what its lanes take next."""
         self.in_hand: list[Batch] = []
-        """The batches that devices have, the oldest first."""
-        self.in_loop: Batch | None = None
-        """The one that the event loop has computed in this turn."""
+        """The batches that devices, and the event loop, have, the oldest first."""
         self.last_progress_s = clock()
         """When a batch finished, or work came to idle devices; while other batches run, when the oldest began."""
         self.slowest_warm_up_s = 0.0
-        self.forecast = Forecast(self.threads, self.turns, self.in_hand, self.rate, clock)
+        self.forecast = Forecast(self.threads, self.lines, self.in_hand, self.rate, clock)
         self.accepting = self.stepping = False
         self.timer: asyncio.TimerHandle | None = None
         self.timer_s = math.inf
@@ -106,7 +105,7 @@ class Batcher:
         """Take nothing new, finish what is here, and fail what is left after `timeout_s`. May be cancelled."""
         self.accepting = False
         try:
-            if self.turns or self.in_hand:
+            if self.waiting or self.in_hand:
                 self.drained.clear()
                 async with asyncio.timeout(timeout_s):
                     await self.drained.wait()
@@ -128,7 +127,7 @@ class Batcher:
         """Take over what warm-up measured, so that the first predictions are not blind."""
         for runner in runners:
             self.rate.expect(runner.key, runner.warm_up)
-            self.work.expect(runner.key, runner.warm_up)
+            self.quick.expect(runner)
             self.slowest_warm_up_s = max(self.slowest_warm_up_s, runner.warm_up.slowest_batch_s)
 
     async def run(self, runner: Runner, items: Sequence[BuildItem], *, deadline_s: float) -> BatchAnswer:
@@ -159,7 +158,7 @@ class Batcher:
     def leave(self, request: Request) -> None:
         """Forget a request: its caller has the answer, or has gone. A batch that nobody waits for is ended."""
         self.requests.discard(request)
-        self.turns.remove(request)
+        self._withdraw(request)
         if not request.answer.cancel() and not request.answer.cancelled():
             request.answer.exception()  # seen, also where a cancellation came between it and its reader
         if request.computing:
@@ -171,29 +170,35 @@ class Batcher:
     @property
     def queue_items(self) -> int:
         """Items that wait for a device."""
-        return sum(self.turns.waiting.values())
+        return sum(line.waiting.total() for line in self.lines)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody waits for a device, or for the event loop."""
+        return any(self.lines)
 
     def stalled(self) -> bool:
         """Whether there is work, and no batch has finished for far longer than any should take."""
         limit_s = max(STALL_MIN_S, STALL_BATCHES * self.slowest_warm_up_s)
-        return bool(self.turns or self.in_hand) and self.clock() - self.last_progress_s > limit_s
+        return bool(self.waiting or self.in_hand) and self.clock() - self.last_progress_s > limit_s
 
     def _enter(self, request: Request) -> None:
-        if not self.turns and not self.in_hand:
+        if not self.waiting and not self.in_hand:
             self.last_progress_s = request.arrived_s
         if request.runner.key not in self.rate.per_item_s:
             self.expect([request.runner])
         self.requests.add(request)
-        self.turns.add(request)
+        quick = self.quick.takes(request)
+        (self.quick_turns if quick else self.turns).add(request)
         self.deadlines.add(request)
         if request.deadline_s < self.timer_s:
             self._set_timer(request.deadline_s)
-        if not self.stepping and len(self.in_hand) < self.room:
+        if not self.stepping and (quick or len(self.in_hand) < self.room):
             self.stepping = True
             self.loop.call_soon(self._step)  # at the end of this turn of the event loop: who comes in it, comes along
 
     def _note_drained(self) -> None:
-        if not self.accepting and not self.turns and not self.in_hand:
+        if not self.accepting and not self.waiting and not self.in_hand:
             self.drained.set()
 
     def _step(self) -> None:
@@ -201,6 +206,9 @@ class Batcher:
         self.stepping = False
         try:
             self._drop_expired()
+            self._send_slow_ones_away()
+            if self.quick_turns and not any(batch.device == LOOP for batch in self.in_hand):
+                self._compute()
             while self.turns and self._begin():
                 pass
         except Exception:
@@ -211,38 +219,34 @@ class Batcher:
     def _begin(self) -> bool:
         """Hand a batch to an idle device; to one that computes already only a full batch, since others gain nothing.
 
-        Whether there was one to hand out. The event loop computes one in each of its turns.
+        Whether there was one to hand out.
         """
         given = Counter(batch.device for batch in self.in_hand)
         device = min(self.threads, key=given.__getitem__)
-        if self._is_quick(self.turns.first()):
-            if self.in_loop is not None:
-                return False
-        elif given[device] and not self._takes_more(device, given[device]):
+        if given[device] and not self._takes_more(device, given[device]):
             return False
         now_s = self.clock()
         members = self.turns.next_batch(partial(self._size, now_s), self._in_danger(now_s))
-        quick = self._is_quick(members[0].request)
-        alone = not quick and not self.in_hand and not self.turns
+        self.jobs[device].put(self._take_in_hand(device, members, alone=not self.in_hand and not self.turns))
+        return True
+
+    def _send_slow_ones_away(self) -> None:
+        """To the devices, where a graph was seen to be slow since they came."""
+        while self.quick_turns and not self.quick.takes(request := self.quick_turns.first()):
+            self.quick_turns.remove(request)
+            self.turns.add(request)
+
+    def _compute(self) -> None:
+        """One batch of what is quick; the event loop has a turn before the next one."""
+        members = self.quick_turns.next_batch(self.quick.at_once)
+        batch = self._take_in_hand(LOOP, members, alone=False)
+        self.loop.call_soon(self._finished, batch, carry_out(batch, self.devices[0]))
+
+    def _take_in_hand(self, device: int, members: Sequence[Member[Request]], *, alone: bool) -> Batch:
         batch = Batch(device, members, self.clock, self.thread_clock, alone=alone)
         batch.expected_s = self.rate.batch_s(batch.runner.key, len(batch.members))
         self.in_hand.append(batch)
-        if quick:
-            self.in_loop = batch
-            self.loop.call_soon(self._finished, batch, carry_out(batch, device))
-        else:
-            self.jobs[device].put(batch)
-        return True
-
-    def _is_quick(self, request: Request) -> bool:
-        """Whether it is computed before a thread would have begun; to build windows of a recording is not quick.
-
-        By the processor's time: a batch of a thread comes back only when the event loop has time for it, so that by the
-        clock no graph would ever be seen to be quick again.
-        """
-        if request.runner.warm_up.padded or not isinstance(request.items[0], Row):
-            return False
-        return 0.0 < self.work.batch_s(request.runner.key, len(request.items)) <= QUICK_S
+        return batch
 
     def _takes_more(self, device: int, given: int) -> bool:
         """Whether a device that has `given` batches may have one more of those whose turn it is."""
@@ -253,13 +257,9 @@ class Batcher:
             return False
         return given < self.threads[device] or self.rate.batch_s(key, useful) <= AHEAD_S
 
-    def _size(self, now_s: float, request: Request) -> int:
-        runner, waiting = request.runner, self.turns.waiting[request.runner.key]
-        if waiting == 1:
-            return 1
-        if self._is_quick(request):
-            return max(1, int(QUICK_S / self.work.seconds_per_item(runner.key)))
-        if runner.warm_up.useful_batch == 1:
+    def _size(self, now_s: float, runner: Runner) -> int:
+        waiting = self.turns.waiting[runner.key]
+        if waiting == 1 or runner.warm_up.useful_batch == 1:
             return 1
         limit_s = min(self.latency_objective_s, self.deadlines.earliest_s() - now_s)
         return runner.warm_up.best_batch(waiting, limit_s / self.rate.slowdown(runner.key))
@@ -273,8 +273,6 @@ class Batcher:
 
     def _finished(self, batch: Batch, results: Sequence[Result]) -> None:
         """A device has computed a batch, or given up."""
-        if batch is self.in_loop:
-            self.in_loop = None
         if batch not in self.in_hand:  # closed meanwhile
             return
         self.in_hand.remove(batch)
@@ -284,7 +282,7 @@ class Batcher:
             failed = batch.deliver(results, now_s)
             for request in batch.requests:
                 if request.done():
-                    self.turns.remove(request)
+                    self._withdraw(request)
         except Exception:
             log.exception("the batch loop died and was restarted")
             self._abandon(batch.requests, "the batch loop died")
@@ -297,7 +295,7 @@ class Batcher:
         outcome: Outcome = "cancelled" if batch.cancel.asked else "failed" if failed else "ok"
         if outcome == "ok":
             self.rate.observe(batch.runner.key, len(batch.members), took_s)
-            self.work.observe(batch.runner.key, len(batch.members), batch.processor_s)
+            self.quick.observe(batch)
         busy_s = took_s / len(self.devices)
         try:
             self.observer(BatchReport(batch.runner.key, len(batch.members), failed, busy_s, outcome))
@@ -311,13 +309,14 @@ class Batcher:
         always left to be tried, or a graph that was slow once would never be seen to be fast again.
         """
         now_s = self.clock()
-        needed_s = {key: self.rate.batch_s(key, 1) for key, count in self.turns.asking.items() if count > 1}
+        keys = {key for line in self.lines for key in line.asking}
+        needed_s = {key: self.rate.batch_s(key, 1) for key in keys if self._asking(key) > 1}
         for request in self.deadlines.until(now_s + max(needed_s.values(), default=0.0)):
             key = request.runner.key
-            least_s = needed_s.get(key, 0.0) if request.waiting and self.turns.asking[key] > 1 else 0.0
+            least_s = needed_s.get(key, 0.0) if request.waiting and self._asking(key) > 1 else 0.0
             if request.deadline_s <= now_s + least_s:
                 request.fail(request.overdue())
-                self.turns.remove(request)
+                self._withdraw(request)
 
     def _set_timer(self, deadline_s: float) -> None:
         if self.timer is not None:
@@ -334,4 +333,12 @@ class Batcher:
     def _abandon(self, requests: Iterable[Request], why: str) -> None:
         for request in requests:
             request.fail(BatchInterrupted(why))
-            self.turns.remove(request)
+            self._withdraw(request)
+
+    def _asking(self, key: str) -> int:
+        """How many requests wait for a graph."""
+        return sum(line.asking[key] for line in self.lines)
+
+    def _withdraw(self, request: Request) -> None:
+        for line in self.lines:
+            line.remove(request)

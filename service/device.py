@@ -131,7 +131,10 @@ def compute(runner: Runner, builds: Sequence[BuildItem], cancel: Cancellation) -
             items.append(build if isinstance(build, Row) else build())
         except BaseException as error:
             failed[place] = error
-    results = run_split(runner, items, cancel)
+    results: list[Result] = []
+    most = runner.warm_up.useful_batch
+    for start in range(0, len(items), most):  # to bring more together takes longer than it saves
+        results += run_split(runner, items[start : start + most], cancel)
     for place, why in failed.items():  # in ascending order, so that each comes to stand where it was
         results.insert(place, why)
     return results
@@ -154,15 +157,10 @@ def run_together(runner: Runner, items: Sequence[Item], cancel: Cancellation) ->
     """A row per item, if the graph does what it should."""
     if cancel.asked:
         raise RunCancelled
-    results: list[Result] = []
-    most = runner.warm_up.useful_batch
-    for start in range(0, len(items), most):  # to bring more together takes longer than it saves
-        part = items[start : start + most]
-        output = runner.run(stack(part), cancel)
-        if len(output) != len(part):
-            raise ValueError(f"the graph gave {len(output)} rows for {len(part)} items")
-        results.extend(output)
-    return results
+    output = runner.run(stack(items), cancel)
+    if len(output) != len(items):
+        raise ValueError(f"the graph gave {len(output)} rows for {len(items)} items")
+    return list(output)
 
 
 def stack(items: Sequence[Item]) -> Tensors:

@@ -16,7 +16,7 @@ class Forecast:
 
     threads: Counter[int]
     """That compute, of each device."""
-    turns: Turns[Request]
+    lines: Sequence[Turns[Request]]
     in_hand: Sequence[Batch]
     rate: DrainRate
     clock: Callable[[], float]
@@ -24,7 +24,7 @@ class Forecast:
     @property
     def is_free(self) -> bool:
         """Whether nobody waits, and a lane has nothing to do."""
-        return not self.turns and len(self.in_hand) < self.threads.total()
+        return not any(self.lines) and len(self.in_hand) < self.threads.total()
 
     def wait_s(self, runner_key: str, n_items: int) -> float:
         """How long `n_items` new items would take from now on, if nobody else came.
@@ -36,22 +36,26 @@ class Forecast:
         if self.is_free:
             together = 1 if self.in_hand else max(self.threads.values())
             return self.rate.at_best_s(runner_key, n_items, lanes=lanes, together=together)
-        wait_s = self.rest_s()
-        for key in {runner_key, *self.turns.waiting}:
+        wait_s, waiting = self.rest_s(), self.waiting()
+        for key in {runner_key, *waiting}:
             own, size = n_items if key == runner_key else 0, self.rate.useful_batch(key)
-            share = own + min(self.turns.waiting[key], self.turns.asking[key] * n_items)
-            count = min(math.ceil(share / size) * size, self.turns.waiting[key] + own)
+            share = own + min(waiting[key], sum(line.asking[key] for line in self.lines) * n_items)
+            count = min(math.ceil(share / size) * size, waiting[key] + own)
             wait_s += count * self.rate.seconds_per_item(key)
         # its last batch has one lane, and all its time, while the others go on
-        last = min(n_items + self.turns.waiting[runner_key], self.rate.useful_batch(runner_key))
+        last = min(n_items + waiting[runner_key], self.rate.useful_batch(runner_key))
         return (wait_s + (lanes - 1) * self.rate.batch_s(runner_key, last)) / lanes
 
     def drain_s(self) -> float:
         """How long all that is here will take."""
         left_s = self.rest_s()
-        for key, count in self.turns.waiting.items():
+        for key, count in self.waiting().items():
             left_s += count * self.rate.seconds_per_item(key)
         return left_s / self.threads.total()
+
+    def waiting(self) -> Counter[str]:
+        """Items that wait, by the keys of their graphs."""
+        return sum((line.waiting for line in self.lines), Counter[str]())
 
     def rest_s(self) -> float:
         """What is left of the batches in hand."""

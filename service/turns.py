@@ -73,15 +73,15 @@ class Turns(Generic[S]):
         """Whether no other request is in the line."""
         return len(self.line) <= 1
 
-    def next_batch(self, size_of: Callable[[S], int], in_danger: Sequence[S] = ()) -> list[Member[S]]:
-        """Items for the graph whose turn it is, as many as `size_of` says of who begins or fewer, one by one.
+    def next_batch(self, size_of: Callable[[Runner], int], in_danger: Sequence[S] = ()) -> list[Member[S]]:
+        """Items for the graph whose turn it is, as many as `size_of` says or fewer, taken one by one.
 
         Somebody must be in the line; `in_danger` may name requests that have left it, or have nothing waiting.
         """
         hurried = [request for request in in_danger if request in self.line]
         self.danger_begins = bool(hurried) and not self.danger_begins
         first = hurried[0] if self.danger_begins else self.first()
-        runner, size = first.runner, size_of(first)
+        runner, size = first.runner, size_of(first.runner)
         sharing = deque(
             [first] if size == 1 else islice((other for other in self.line if other.runner is runner), size)
         )

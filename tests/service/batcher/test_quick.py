@@ -10,24 +10,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.batcher import QUICK_S, BatchAnswer, Batcher
+from service.batcher import BatchAnswer, Batcher
 from service.cancellation import Cancellation
 from service.device import BuildItem, Row
+from service.quick import QUICK_S
 from service.warm_up import BatchTime, WarmUp
 
-from .scenes import Clock, Doubler, item, play, running, useful
+from .scenes import Clock, Doubler, ask, item, play, running, useful
 
 
 @dataclass
 class Located(Doubler):
     """Knows which threads its runs were in; each item takes `item_s` of `busy`."""
 
-    threads: set[threading.Thread] = field(default_factory=set)
+    order: list[threading.Thread] = field(default_factory=list)
+    """Of each run, the thread it was in."""
     busy: Clock = field(default_factory=Clock)
     item_s: float = 1.0
 
+    @property
+    def threads(self) -> set[threading.Thread]:
+        return set(self.order)
+
     def run(self, inputs: Any, cancel: Cancellation | None = None) -> Any:
-        self.threads.add(threading.current_thread())
+        self.order.append(threading.current_thread())
         self.busy.now_s += self.item_s * len(inputs["x"])
         return super().run(inputs, cancel)
 
@@ -102,7 +108,7 @@ def test_a_graph_is_quick_by_what_it_takes_of_its_thread_s_processor(of_the_thre
         async with running(Batcher(clock=clock, thread_clock=thread_clock)) as batcher:
             batcher.expect([runner])
             await batcher.run(runner, rows(2), deadline_s=math.inf)
-            runner.threads.clear()
+            runner.order.clear()
             await batcher.run(runner, rows(2), deadline_s=math.inf)
 
     play(scene)
@@ -121,7 +127,7 @@ def test_a_graph_that_a_thread_has_seen_to_be_quick_again_is_computed_by_the_loo
             runner.busy = clock
             for _ in range(200):
                 await batcher.run(runner, rows(2), deadline_s=math.inf)
-            runner.threads.clear()
+            runner.order.clear()
             await batcher.run(runner, rows(2), deadline_s=math.inf)
 
     play(scene)
@@ -140,4 +146,70 @@ def test_requests_for_a_quick_graph_are_brought_together_only_as_far_as_that_gai
 
     play(scene)
     assert [len(batch) for batch in runner.batches] == [2, 2, 1]
-    assert [answer.largest_batch for answer in answers] == [5] * 5
+    assert [answer.largest_batch for answer in answers] == [2] * 5
+
+
+def test_no_graph_is_believed_to_be_quicker_than_at_warm_up() -> None:
+    """A run that is alone may be divided among threads, and a thread's clock may be coarse."""
+    clock, thread_clock = Clock(), Clock()
+    runner = Located(warm_up=useful(1, seconds_per_item=2 * QUICK_S), busy=clock)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=clock, thread_clock=thread_clock)) as batcher:
+            batcher.expect([runner])
+            for _ in range(50):
+                await batcher.run(runner, rows(1), deadline_s=math.inf)
+
+    play(scene)
+    assert threading.main_thread() not in runner.threads
+
+
+def test_quick_requests_do_not_wait_for_a_device_nor_for_those_who_do() -> None:
+    slow, quick = Located("slow", warm_up=useful(1, seconds_per_item=1.0)), Located("quick", warm_up=QUICK)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=Clock(), thread_clock=Clock())) as batcher:
+            batcher.expect([slow, quick])
+            held = await slow.hold(batcher)
+            waiting = [ask(batcher, slow, 1.0), ask(batcher, quick, 2.0)]
+            answer = await batcher.run(quick, rows(1), deadline_s=math.inf)
+            assert [task.done() for task in (held, *waiting)] == [False] * 3
+            slow.go.set()
+            await asyncio.gather(held, *waiting)
+            assert answer.output.tolist() == [[0.0]]
+
+    play(scene)
+    assert quick.threads > {threading.main_thread()}
+    assert threading.main_thread() not in slow.threads
+
+
+def test_windows_of_a_recording_are_not_built_by_the_loop_beside_tensors_for_the_same_graph() -> None:
+    runner = Located(warm_up=QUICK)
+    builders = set[threading.Thread]()
+
+    def build() -> Any:
+        builders.add(threading.current_thread())
+        return {"x": np.zeros(1, np.float32)}
+
+    async def scene() -> None:
+        async with running(Batcher(clock=Clock(), thread_clock=Clock())) as batcher:
+            batcher.expect([runner])
+            asking = [batcher.run(runner, items, deadline_s=math.inf) for items in (rows(1), [build] * 8, rows(1))]
+            await asyncio.gather(*asking)
+
+    play(scene)
+    assert builders
+    assert threading.main_thread() not in builders
+
+
+def test_requests_that_came_before_their_graph_was_seen_to_be_slow_go_to_a_device() -> None:
+    thread_clock = Clock()
+    runner = Located(warm_up=useful(1, seconds_per_item=0.9 * QUICK_S), busy=thread_clock)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=Clock(), thread_clock=thread_clock)) as batcher:
+            batcher.expect([runner])
+            await asyncio.gather(*(batcher.run(runner, rows(1), deadline_s=math.inf) for _ in range(5)))
+
+    play(scene)
+    assert [thread is threading.main_thread() for thread in runner.order] == [True, False, False, False, False]

@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from service.access.keys import new_key
 from service.oip.express import Express, Trip
-from service.protocol import GATHER_S
 from service.runtime import GraphRunner
 from service.settings import Settings
 from tests.service.http.raw_http import Reply, post, read_reply
@@ -39,7 +37,7 @@ def infer(*headers: str, **changed: Any) -> bytes:
 @contextmanager
 def talking(live: LiveServer) -> Iterator[tuple[socket.socket, IO[bytes]]]:
     with (
-        socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection,
+        socket.create_connection(("127.0.0.1", live.port), timeout=60) as connection,
         connection.makefile("rb") as file,
     ):
         yield connection, file
@@ -65,13 +63,15 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
-def test_both_ways_lead_to_one_answer_and_count_alike(live: LiveServer, trips: list[bool]) -> None:
-    request = infer()
+def test_both_ways_lead_to_one_answer_and_count_alike(
+    live: LiveServer, trips: list[bool], eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    request, resources = infer(), live.server.lifecycle.require()
     with talking(live) as (connection, file):
         connection.sendall(request)
         short = answered(file)
         connection.sendall(request[:-10])
-        time.sleep(20 * GATHER_S)
+        eventually(lambda: resources.admission.at_work == 1)  # the app has begun
         connection.sendall(request[-10:])
         long = answered(file)
 
@@ -186,12 +186,12 @@ def test_a_key_is_asked_for_and_counted_here_too(
 
     def wait(runner: GraphRunner, *arguments: Any) -> Any:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return run_checked(runner, *arguments)
 
     with open_server(Settings(bundles=folder, port=0, api_keys_file=tmp_path / "keys.txt")) as live:
         monkeypatch.setattr(GraphRunner, "run_checked", wait)
-        monkeypatch.setattr("service.batcher.QUICK_S", 0.0)
+        monkeypatch.setattr("service.quick.QUICK_S", 0.0)
         mine = infer(f"Authorization: Bearer {token}")
 
         def status_of(request: bytes) -> int:
@@ -202,7 +202,7 @@ def test_a_key_is_asked_for_and_counted_here_too(
         with talking(live) as (first, first_file):
             assert status_of(infer()) == 401
             first.sendall(mine)
-            assert entered.wait(10)
+            assert entered.wait(60)
             assert status_of(mine) == 429
             go.set()
             assert answered(first_file).status == 200

@@ -28,7 +28,7 @@ class LiveServer(Protocol):
 def connect(live: LiveServer, head: bytes, content_bytes: int) -> socket.socket:
     """A request whose headers and JSON have been sent."""
     lines = [f"POST {PAIN} HTTP/1.1", "Host: test", f"{HEADER}: {len(head)}", f"Content-Length: {content_bytes}"]
-    connection = socket.create_connection(("127.0.0.1", live.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", live.port), timeout=60)
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + head)
     return connection
 
@@ -40,7 +40,7 @@ def request(rows: int, size: int) -> bytes:
 
 
 def samples(live: LiveServer) -> dict[str, str]:
-    text = httpx2.get(f"http://127.0.0.1:{live.port}/metrics").text
+    text = httpx2.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
     return dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
 
 
@@ -74,16 +74,16 @@ def test_a_client_that_leaves_the_queue_takes_its_windows_along(
 
     def wait(inputs: Any, *_: object) -> Any:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return run_checked(inputs)
 
     monkeypatch.setattr(runner, "run_checked", wait)
-    monkeypatch.setattr("service.batcher.QUICK_S", 0.0)  # or the event loop would wait itself
+    monkeypatch.setattr("service.quick.QUICK_S", 0.0)  # or the event loop would wait itself
     head = request(100, 2000)
     try:
         with connect(live, head, len(head) + 2000) as connection:
             connection.sendall(bytes(2000))
-            assert entered.wait(10)
+            assert entered.wait(60)
             assert resources.batcher.queue_items > 0
         eventually(lambda: resources.batcher.queue_items == 0)
         eventually(lambda: resources.admission.at_work == 0)

@@ -1,0 +1,45 @@
+"""What the event loop computes itself, since it is over before a thread would have begun."""
+
+from typing import Final
+
+from service.batch import Batch, Request
+from service.device import Row, Runner
+from service.drain_rate import DrainRate
+
+QUICK_S: Final = 3e-4
+"""Tensors that take less go to no thread: to wake one, and to share the interpreter with it, would take longer."""
+
+
+class Quick:
+    """Which graphs are quick, by what they take of their thread's processor.
+
+    By the clock none would stay so: one delay of the machine would send a graph to the threads, whose batches come back
+    when the busy event loop has time for them.
+    """
+
+    def __init__(self) -> None:
+        self.work = DrainRate()
+
+    def expect(self, runner: Runner) -> None:
+        """Take over what warm-up measured."""
+        self.work.expect(runner.key, runner.warm_up)
+
+    def observe(self, batch: Batch) -> None:
+        """Take a batch that was computed into account."""
+        self.work.observe(batch.runner.key, len(batch.members), batch.processor_s)
+
+    def takes(self, request: Request) -> bool:
+        """Whether all of a request is quick. To build windows of a recording never is, nor to wait for a GPU."""
+        runner = request.runner
+        if runner.warm_up.padded or not isinstance(request.items[0], Row):
+            return False
+        return 0.0 < self.slowness(runner.key) * runner.warm_up.batch_s(len(request.items)) <= QUICK_S
+
+    def at_once(self, runner: Runner) -> int:
+        """How many items are quick together, at least one."""
+        return max(1, int(QUICK_S / (self.slowness(runner.key) * runner.warm_up.seconds_per_item)))
+
+    def slowness(self, key: str) -> float:
+        """Times what warm-up measured. No graph is believed to have become faster: that was the best of many runs, by a
+        better clock, and with one thread, where a run that is alone may have others beside its own."""
+        return max(1.0, self.work.slowdown(key))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -25,6 +26,9 @@ OPSET, IR_VERSION = 18, 9
 WINDOW_S = 2.0
 LEVELS = ("BL1", "PA1", "PA2", "PA3", "PA4")
 GOLDEN_WINDOWS = 2
+
+settings.register_profile("any machine", deadline=None)  # an example may take long where others use the cores
+settings.load_profile("any machine")
 
 Arrays = dict[str, NDArray[np.generic]]
 Weights = Mapping[str, NDArray[np.float32]]

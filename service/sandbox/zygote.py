@@ -25,7 +25,7 @@ from service.sandbox import child, layers, rehearsal, wire
 
 Work = Callable[[child.Link], None]
 
-LAST_SEEN_S: Final = 1.0
+LAST_SEEN_S: Final = 10.0
 """For how long a thread that has ended may still be listed."""
 
 

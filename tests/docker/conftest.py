@@ -1,5 +1,6 @@
 """Two real replicas behind a real HAProxy on the loopback, with a DNS server that knows them."""
 
+import csv
 import os
 import shutil
 import socket
@@ -15,9 +16,12 @@ import httpx2
 import pytest
 
 ROOT = Path(__file__).parents[2]
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 300.0
 REPLICAS = ("127.0.0.2", "127.0.0.3")
 """A records carry no port, so replicas differ by address."""
+WORKING = ("replicas", "UP", "L7OK")
+PATIENT = {"PKDOT_DRAIN_S": "10", "PKDOT_REQUEST_TIMEOUT_S": "600", "PKDOT_MAX_QUEUE_S": "600"}
+"""On a slow machine, too, the balancer sees in time that a replica is about to go, and no request is refused."""
 
 
 class Fleet:
@@ -36,10 +40,11 @@ class Fleet:
     def restart(self, address: str) -> None:
         """Stop a replica as an orchestrator does, and start another in its place; over once it is given work."""
         self.replicas[address].terminate()
-        assert self.replicas[address].wait(timeout=60) == 0
+        assert self.replicas[address].wait(timeout=READY_TIMEOUT_S) == 0
         self.replicas[address] = self.start(address)
         self.wait_until_ready()
-        wait_until(lambda: "pkdot_requests_total{" in httpx2.get(f"http://{address}:{self.port}/metrics").text)
+        metrics = f"http://{address}:{self.port}/metrics"
+        wait_until(lambda: "pkdot_requests_total{" in httpx2.get(metrics, timeout=READY_TIMEOUT_S).text)
 
 
 def free_port(address: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> int:
@@ -84,13 +89,15 @@ def dns() -> Iterator[int]:
 
 
 @pytest.fixture
-def fleet(bundles_folder: Path, dns: int) -> Iterator[Fleet]:
+def fleet(bundles_folder: Path, dns: int, tmp_path: Path) -> Iterator[Fleet]:
     """Two replicas and the balancer, all ready; what still runs at the end is killed."""
     haproxy = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if haproxy is None:
         pytest.skip("needs HAProxy: apt-get install haproxy")
-    port, public = free_port(REPLICAS[0]), free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PKDOT_DRAIN_S": "3"}
+    port, public, statistics = free_port(REPLICAS[0]), free_port(), free_port()
+    opened = tmp_path / "statistics.cfg"
+    opened.write_text(f"global\n    stats socket ipv4@127.0.0.1:{statistics} level user\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **PATIENT}
 
     def start(address: str) -> "subprocess.Popen[bytes]":
         options = ("--bundles", str(bundles_folder), "--host", address, "--port", str(port))
@@ -98,7 +105,7 @@ def fleet(bundles_folder: Path, dns: int) -> Iterator[Fleet]:
 
     fleet = Fleet(f"http://127.0.0.1:{public}", port, start)
     balancer = subprocess.Popen(
-        [haproxy, "-f", "docker/haproxy.cfg"],
+        [haproxy, "-f", "docker/haproxy.cfg", "-f", opened],
         cwd=ROOT,
         env={
             **os.environ,
@@ -109,8 +116,8 @@ def fleet(bundles_folder: Path, dns: int) -> Iterator[Fleet]:
     )
     try:
         fleet.wait_until_ready()
+        wait_until(lambda: taken_in(statistics) == len(REPLICAS))
         wait_until(lambda: ready(fleet.url))
-        time.sleep(2)  # the balancer takes in the second replica after two checks
         yield fleet
     finally:
         for process in (balancer, *fleet.replicas.values()):
@@ -123,6 +130,17 @@ def ready(url: str) -> bool:
         return httpx2.get(f"{url}/health/ready", timeout=2).status_code == 200
     except httpx2.TransportError:
         return False
+
+
+def taken_in(port: int) -> int:
+    """How many replicas the balancer gives work, by its statistics; 0 where it does not listen yet."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=READY_TIMEOUT_S) as connection:
+            connection.sendall(b"show stat\n")
+            rows = csv.DictReader(connection.makefile())
+            return sum((row["# pxname"], row["status"], row["check_status"]) == WORKING for row in rows)
+    except ConnectionError:
+        return 0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ from training.corpora.synthetic import SyntheticAffect, SyntheticPain, synthesiz
 from training.face_nets.fetch import FaceNetsMissingError, cached_face_nets
 
 ROOT = Path(__file__).parents[2]
+START_S = 300.0
 ONE_EPOCH = [f"--set={stage}.epochs=1" for stage in ("encoders", "teacher", "tnet", "student")]
 
 
@@ -69,10 +70,10 @@ def address(workplace: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + START_S
         while not ready(url):
             assert server.poll() is None, "the service stopped before it was ready"
-            assert time.monotonic() < until, "the service was not ready after 60 s"
+            assert time.monotonic() < until, f"the service was not ready after {START_S:g} s"
             time.sleep(0.1)
         yield url
     finally:

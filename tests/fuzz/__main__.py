@@ -81,7 +81,7 @@ def fuzz(service: Service, arguments: argparse.Namespace) -> int:
         print(progress(campaign, seconds - (until_s - time.monotonic())), flush=True)
     found = [*campaign.problems(), *([] if conforms else ["schemathesis found something"])]
     if service.process.poll() is None:
-        cold = settled(service.footprint)
+        cold = settled(service.footprint, warm)
         found += growth(warm, cold)
         report(campaign, warm, cold)
     (arguments.keep / "log").parent.mkdir(parents=True, exist_ok=True)

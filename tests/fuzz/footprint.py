@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 from benchmarks.harness import processes
 
-SETTLE_S: Final = 20.0
+SETTLE_S: Final = 60.0
 HELD: Final = ("pkdot_spool_bytes", "pkdot_requests_in_flight", "pkdot_streams")
 
 
@@ -42,10 +42,13 @@ def growth(before: Footprint, after: Footprint) -> list[str]:
     ]
 
 
-def settled(measure: Callable[[], Footprint]) -> Footprint:
-    """The footprint once nothing is held, or after a while; the smallest of a few, as children take time to end."""
+def settled(measure: Callable[[], Footprint], before: Footprint | None = None) -> Footprint:
+    """The footprint once nothing is held, nor has grown since `before`, or after a while.
+
+    It is the smallest of a few, as children take time to end.
+    """
     until_s = time.monotonic() + SETTLE_S
-    while (found := measure()).held and time.monotonic() < until_s:
+    while is_busy(found := measure(), before) and time.monotonic() < until_s:
         time.sleep(0.2)
     for _ in range(5):
         time.sleep(0.1)
@@ -53,8 +56,13 @@ def settled(measure: Callable[[], Footprint]) -> Footprint:
     return found
 
 
+def is_busy(found: Footprint, before: Footprint | None) -> bool:
+    return found.held > 0 or (before is not None and growth(before, found) != [])
+
+
 def footprint(pid: int, port: int, spool: Path) -> Footprint:
     """Of the service with this process, port and folder for uploads."""
+    wait_for_the_next_decoder(pid)
     alive = {pid, *processes.descendants(pid)}
     memory = processes.memory(alive)
     values = metrics(port)
@@ -67,6 +75,19 @@ def footprint(pid: int, port: int, spool: Path) -> Footprint:
         len(list(spool.iterdir())),
         sum(value for name, value in values.items() if name.startswith(HELD)),
     )
+
+
+def wait_for_the_next_decoder(pid: int) -> None:
+    """Until the sandbox has forked the decoder that waits for a request: measured without it, it would be growth."""
+    until_s = time.monotonic() + SETTLE_S
+    while not has_forked_ahead(pid) and time.monotonic() < until_s:
+        time.sleep(0.05)
+
+
+def has_forked_ahead(pid: int) -> bool:
+    """Whether each child of the service, which is the sandbox's zygote, has a child of its own."""
+    below = {one: processes.descendants(one) for one in processes.descendants(pid)}
+    return all(below[one] for one in below.keys() - set[int]().union(*below.values()))
 
 
 def descriptors(pid: int) -> int:
@@ -82,6 +103,6 @@ def threads(pid: int) -> int:
 
 def metrics(port: int) -> dict[str, float]:
     """What /metrics says, by series."""
-    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as reply:
         lines = reply.read().decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}

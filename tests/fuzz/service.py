@@ -20,10 +20,10 @@ from .footprint import Footprint, footprint
 
 ROOT: Final = Path(__file__).parents[2]
 DEADLINE_S: Final = 10.0
-MARGIN_S: Final = 5.0
+MARGIN_S: Final = 20.0
 STREAM_S: Final = 60.0
 """A stream has no deadline: windows are sent however late they are. So long after its end it hangs."""
-START_S: Final = 60.0
+START_S: Final = 300.0
 SETTINGS: Final = {
     "MAX_UPLOAD_BYTES": 4 << 20,
     "MAX_DURATION_S": 60,
@@ -56,7 +56,7 @@ class Service:
         return [self.ask(f"/v2/models/{model['name']}") for model in self.ask("/models")["models"]]
 
     def ask(self, path: str) -> Any:
-        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as reply:
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as reply:
             return json.load(reply)
 
     def is_ready(self) -> bool:

@@ -1,12 +1,12 @@
 """What must be found is found: a check that cannot fail would be worth nothing."""
 
 import json
-import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -121,14 +121,21 @@ def test_each_thing_that_grows_is_found_just_beyond_what_is_allowed(field: str) 
 
 
 def test_a_descriptor_and_a_thread_more_are_seen() -> None:
-    stop, pid = threading.Event(), os.getpid()
-    thread = threading.Thread(target=stop.wait)
-    before = descriptors(pid), threads(pid)
-    with Path(os.devnull).open():
-        thread.start()
-        during = descriptors(pid), threads(pid)
-        stop.set()
-        thread.join()
+    """Of a process of its own: here the kernel may still list the threads of earlier tests."""
+    grow = (
+        "import os, threading; print(flush=True); input(); file = open(os.devnull);"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start(); print(flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", grow], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        before = descriptors(process.pid), threads(process.pid)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        during = descriptors(process.pid), threads(process.pid)
+        process.stdin.write(b"\n")
 
     assert during == (before[0] + 1, before[1] + 1)
 

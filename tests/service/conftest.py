@@ -14,7 +14,7 @@ from service.app import create_app
 from service.server import Server
 from service.settings import Settings
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 120.0
 
 
 class LiveServer(NamedTuple):

@@ -9,6 +9,7 @@ from service.channel import Abandoned, Channel
 
 def test_items_come_in_order_and_never_more_than_there_is_room_for() -> None:
     put, answered, most = 0, 0, 0
+    full = threading.Event()
 
     async def pass_on() -> list[int]:
         nonlocal answered
@@ -20,11 +21,14 @@ def test_items_come_in_order_and_never_more_than_there_is_room_for() -> None:
                 channel.put(number)
                 put += 1
                 most = max(most, put - answered)
+                if put == 3:
+                    full.set()
 
         taken: list[int] = []
         with ThreadPoolExecutor(1) as executor:
             working = asyncio.get_running_loop().run_in_executor(executor, work)
             working.add_done_callback(lambda _: channel.finish())
+            await asyncio.to_thread(full.wait)  # else the loop might always be done before the thread has counted
             while items := await channel.take():
                 taken += items
                 answered += len(items)

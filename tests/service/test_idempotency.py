@@ -82,7 +82,7 @@ def test_an_answer_that_would_drive_out_many_is_not_kept_but_its_key_is() -> Non
         answers.claim("k", b"other", "run")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from("abcdefgh"), st.sampled_from([b"p", b"q"]), st.integers(0, 40), st.integers(0, 30)),

@@ -232,7 +232,7 @@ def test_a_run_that_nobody_waits_for_ends_early_and_the_session_can_be_used_agai
             assert not wait([run], timeout=0.05).done
             cancel.ask()
             with pytest.raises(RunCancelled):
-                run.result(10)
+                run.result(60)
 
     stopped = Cancellation()
     stopped.ask()

@@ -174,7 +174,7 @@ PEOPLE = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(people=PEOPLE, ticks=st.integers(0, 3))
 def test_whoever_is_cancelled_leaves_or_fails_nobody_else_notices(
     timeless: Timeless, people: list[dict[str, Any]], ticks: int

@@ -96,7 +96,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two ranks found."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*command, __file__, folder], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, __file__, folder], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 

@@ -285,7 +285,7 @@ def test_a_tick_is_called_for_every_packet(clip):
     assert len(ticks) == 12
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     kept=st.floats(0, 1) | st.just(1.0),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=20),

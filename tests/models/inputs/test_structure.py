@@ -188,7 +188,7 @@ def test_a_file_of_nothing_but_boxes_is_given_up_after_a_while():
 HEADS = [b"\0\0\0\x08moov", b"\x1aE\xdf\xa3\x80\x18\x53\x80\x67\xff", b"RIFF\0\0\0\0WAVE", b"ID3\x04\0\0\0\0\0\0fLaC"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(head=st.sampled_from(HEADS), rest=st.binary(max_size=200))
 @example(head=b"\0\0\0\x01moov", rest=b"\xff" * 8)
 @example(head=b"", rest=b"")
@@ -199,7 +199,7 @@ def test_any_bytes_can_be_examined(head, rest):
     assert 0 <= found.frames < 1 << 32
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rest=st.binary(max_size=60))
 @example(rest=bytes(8) + struct.pack(">I4sQ", 1, b"url ", 16))  # ends within its own header
 @example(rest=bytes(8) + struct.pack(">I4s", 1 << 31, b"url "))

@@ -193,7 +193,7 @@ def test_an_origin_that_is_listed_may_and_no_other(make_client: Callable[..., Te
 
 @pytest.fixture
 def live(bundles_folder: Path, open_server: Open, keys: Any) -> Iterator[Any]:
-    settings = Settings(bundles=bundles_folder, port=0, api_keys_file=keys.file)
+    settings = Settings(bundles=bundles_folder, port=0, api_keys_file=keys.file, slow_upload_after_s=120)
     with open_server(settings) as server:
         yield server
 
@@ -218,9 +218,11 @@ def test_a_key_at_its_limit_is_told_so_at_the_headers_and_others_go_on(
         head = refused.recv(4096)
         assert head.startswith(b"HTTP/1.1 429 ")  # and not 100: nothing of the body was asked for
         assert b"retry-after: 1\r\n" in head or b"retry-after: 2\r\n" in head
-        assert httpx2.post(f"{url}/predict/pain", files=picture, headers=bearer(keys.free)).status_code == 200
+        assert (
+            httpx2.post(f"{url}/predict/pain", files=picture, headers=bearer(keys.free), timeout=60).status_code == 200
+        )
     eventually(lambda: at_work() == 0)
-    assert httpx2.get(f"{url}/models", headers=bearer(keys.limited)).status_code == 200
+    assert httpx2.get(f"{url}/models", headers=bearer(keys.limited), timeout=60).status_code == 200
 
 
 def test_a_stranger_is_refused_before_the_upload(live: Any) -> None:
@@ -237,4 +239,4 @@ HEAD = (
 
 
 def opened(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)

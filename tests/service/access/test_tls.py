@@ -31,13 +31,13 @@ def connect(port: int, trusted: Path | None, version: ssl.TLSVersion | None = No
     if version is not None:
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = version
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=10), server_hostname="localhost")
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=60), server_hostname="localhost")
 
 
 def test_the_service_answers_over_tls_with_hsts(settings: Settings, files: Any, open_server: Open, clips: Path) -> None:
     with open_server(settings) as live:
         trusted = ssl.create_default_context(cafile=files.certificate)
-        with httpx2.Client(base_url=f"https://localhost:{live.port}", verify=trusted) as client:
+        with httpx2.Client(base_url=f"https://localhost:{live.port}", verify=trusted, timeout=60) as client:
             reply = client.post("/predict/pain", files={"frames": (clips / "single_face.jpg").read_bytes()})
 
     assert reply.status_code == 200
@@ -128,7 +128,10 @@ def test_a_certificate_without_its_key_is_a_wrong_setting(files: Any, bundles_fo
         Settings(bundles=bundles_folder, tls_cert_file=files.certificate)
 
 
-def test_the_health_check_of_the_image_follows_to_tls(settings: Settings, files: Any, open_server: Open) -> None:
+def test_the_health_check_of_the_image_follows_to_tls(
+    settings: Settings, files: Any, open_server: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.probe.TIMEOUT_S", 60.0)
     with open_server(settings) as live:
         port = str(live.port)
         assert is_alive({"PKDOT_PORT": port, "PKDOT_TLS_CERT_FILE": str(files.certificate)})

@@ -25,7 +25,7 @@ from service.cancellation import Cancellation
 from .scenes import BAD, HANG_S, Doubler, ask, is_clean, item, play, running, until, useful
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cancel_at=st.integers(0, 30), close_at=st.integers(0, 30), late=st.booleans())
 def test_cancelling_a_request_or_the_closing_at_any_step_of_the_loop_leaves_nothing(cancel_at, close_at, late):
     async def scene() -> None:
@@ -107,7 +107,7 @@ class Hasty(Doubler):
         return super().run(inputs, cancel)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     visitors=st.lists(VISITORS, min_size=1, max_size=20),
     deaths=st.lists(SHORT_S, max_size=2),

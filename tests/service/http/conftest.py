@@ -1,5 +1,6 @@
 """Apps with the bundles of pain and valence-arousal."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.channel import Channel
 from service.settings import Settings
 
 Open = Callable[[Settings], AbstractContextManager[Any]]
@@ -23,6 +25,19 @@ def client(bundles_folder: Path, open_client: Open) -> Iterator[TestClient]:
     """An app with default settings, ready; shared by tests that leave it as it is."""
     with open_client(Settings(bundles=bundles_folder)) as client:
         yield client
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a decoder's thread has been told that nobody waits for it."""
+    told, abandon = threading.Event(), Channel.abandon
+
+    def watched(channel: Channel[Any]) -> None:
+        abandon(channel)
+        told.set()
+
+    monkeypatch.setattr(Channel, "abandon", watched)
+    return told
 
 
 @pytest.fixture

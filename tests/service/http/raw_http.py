@@ -5,7 +5,8 @@ import socket
 from collections.abc import Sequence
 from typing import IO, NamedTuple
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
+"""Less than the service keeps an idle connection."""
 URL = "/predict/pain"
 
 

@@ -1,6 +1,8 @@
 import asyncio
 import threading
-import time
+from types import SimpleNamespace
+
+import pytest
 
 from service.decoders import Decoders
 
@@ -12,7 +14,7 @@ def test_a_newcomer_waits_for_as_long_as_most_recordings_took() -> None:
         tasks = []
         for _ in range(4):
             seen.append(decoders.predicted_wait_s())
-            tasks.append(asyncio.create_task(decoders.run(lambda: release.wait(5), stop=release.set)))
+            tasks.append(asyncio.create_task(decoders.run(lambda: release.wait(60), stop=release.set)))
             await asyncio.sleep(0.01)
         release.set()
         await asyncio.gather(*tasks)
@@ -23,12 +25,21 @@ def test_a_newcomer_waits_for_as_long_as_most_recordings_took() -> None:
     assert asyncio.run(waits()) == [0.0, 0.0, 1.5, 3.0, 0.0]
 
 
-def test_the_time_in_the_queue_and_at_work_are_told_apart() -> None:
-    took: list[float] = []
+def test_the_time_in_the_queue_and_at_work_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, took = SimpleNamespace(now_s=0.0), list[float]()
+    monkeypatch.setattr("service.decoders.time", SimpleNamespace(monotonic=lambda: clock.now_s))
 
     async def second_waits() -> float:
-        decoders = Decoders(1, took.append)
-        both = [decoders.run(lambda: time.sleep(0.1), stop=lambda: None) for _ in range(2)]
+        decoders, both_asked = Decoders(1, took.append), threading.Event()
+
+        def work() -> None:
+            assert both_asked.wait(60)
+            clock.now_s += 0.1
+
+        both = [asyncio.create_task(decoders.run(work, stop=lambda: None)) for _ in range(2)]
+        while decoders.unfinished < 2:
+            await asyncio.sleep(0)
+        both_asked.set()
         (_, first_s), (_, second_s) = await asyncio.gather(*both)
         decoders.close()
         return second_s - first_s

@@ -46,7 +46,7 @@ def read(body: bytes, cuts: list[int]) -> tuple[Form, Spool]:
     return asyncio.run(whole())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(parts=st.lists(st.tuples(NAMES, CONTENTS.map(b"".join)), max_size=5), cuts=st.lists(st.integers(0), max_size=6))
 def test_any_cutting_into_chunks_gives_what_was_sent(parts: list[tuple[str, bytes]], cuts: list[int]) -> None:
     parts = [(name, content) for name, content in parts if b"\r\n--edge" not in b"\r\n" + content]
@@ -87,7 +87,7 @@ def test_a_form_without_boundary_is_malformed(content_type: str) -> None:
         boundary_of(content_type)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_broken_bodies_never_give_a_500(client: TestClient, data: st.DataObject) -> None:
     whole = body_of([("video", b"not a video"), ("hop_s", b"1")])

@@ -169,18 +169,18 @@ def test_an_offer_of_another_protocol_is_passed_over(port: int) -> None:
 
 
 def test_a_connection_that_only_sends_line_ends_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.protocol.HEADERS_WITHIN_S", 0.3)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(BEHIND.encode())
         with connection.makefile("rb") as file:
             first = read_reply(file)
         assert first is not None
         assert first.status == 200
+        monkeypatch.setattr("service.protocol.HEADERS_WITHIN_S", 0.3)
         connection.sendall(b"\r\n")
         begin_s = time.monotonic()
         assert connection.recv(1) == b""
 
-    assert time.monotonic() - begin_s < 5
+    assert time.monotonic() - begin_s < 30  # an idle connection is kept for longer
 
 
 def test_a_client_that_does_not_read_its_answer_is_given_up(

@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 from service.protocol import READ_BYTES, Connection
 
 Message = dict[str, Any]
-HANG_S = 10.0
+HANG_S = 60.0
 
 
 class Transport(asyncio.Transport):
@@ -85,7 +85,9 @@ def play(size: int, scene: Callable[[Callable[[bytes], None], "asyncio.Queue[Mes
     asyncio.run(run())
 
 
-def test_parts_that_come_together_are_one_message():
+def test_parts_that_come_together_are_one_message(monkeypatch):
+    monkeypatch.setattr("service.protocol.GATHER_S", 2 * HANG_S)
+
     async def scene(send: Callable[[bytes], None], messages: "asyncio.Queue[Message]") -> None:
         for part in (b"ab", b"cd", b"ef"):
             send(part)

@@ -6,17 +6,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx2
 import pytest
 
+from models.inputs.face import FaceTracker
 from service.server import Server
+
+from .test_streaming import WAIT_S, gate_frames
 
 ROOT = Path(__file__).parents[3]
 HEAD = (
@@ -39,7 +43,7 @@ class LiveServer(Protocol):
 
 @contextmanager
 def connected(port: int) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         yield connection
 
 
@@ -104,7 +108,7 @@ def test_no_address_swallows_a_large_body(make_server: Callable[..., LiveServer]
         assert connection.recv(1) == b""
 
     assert (status, headers["connection"]) == (404, "close")
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30  # an idle connection is kept for longer
 
 
 def test_a_trickling_upload_gets_408_and_its_place_is_free(
@@ -125,24 +129,24 @@ def test_a_full_house_is_refused_at_the_headers_until_a_place_is_free(
     eventually: Callable[[Callable[[], bool]], None],
     clips: Path,
 ) -> None:
-    live = make_server(max_concurrent_requests=1)
+    live = make_server(max_concurrent_requests=1, slow_upload_after_s=120)
     url = f"http://127.0.0.1:{live.port}/predict/pain"
     picture = {"frames": (clips / "single_face.jpg").read_bytes()}
     with connected(live.port) as holder:
         holder.sendall(HEAD % (100_000, b"") + PART)
         eventually(lambda: at_work(live) == 1)
-        refused = httpx2.post(url, files=picture)
+        refused = httpx2.post(url, files=picture, timeout=60)
     eventually(lambda: at_work(live) == 0)
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
     assert 1 <= int(refused.headers["retry-after"]) <= 60
-    assert httpx2.post(url, files=picture).status_code == 200
+    assert httpx2.post(url, files=picture, timeout=60).status_code == 200
 
 
 def test_the_budget_of_all_uploads_is_refused_at_the_headers(
     make_server: Callable[..., LiveServer], eventually: Callable[[Callable[[], bool]], None]
 ) -> None:
-    live = make_server(max_upload_bytes=3000, max_spool_bytes=3000)
+    live = make_server(max_upload_bytes=3000, max_spool_bytes=3000, slow_upload_after_s=120)
     with connected(live.port) as first, connected(live.port) as second:
         first.sendall(HEAD % (2000, b"") + PART)
         eventually(lambda: at_work(live) == 1)
@@ -156,43 +160,70 @@ def test_the_budget_of_all_uploads_is_refused_at_the_headers(
 def test_headers_that_do_not_come_close_the_connection(
     make_server: Callable[..., LiveServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.protocol.HEADERS_WITHIN_S", 0.3)
     live = make_server()
-    with connected(live.port) as silent, connected(live.port) as half, connected(live.port) as whole:
-        half.sendall(b"GET /health/live HTTP/1.1\r\nHost: t")
+    with connected(live.port) as whole:
         whole.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
         assert read_reply(whole)[0] == 200
-        assert (silent.recv(1), half.recv(1)) == (b"", b"")
+        monkeypatch.setattr("service.protocol.HEADERS_WITHIN_S", 0.3)
+        with connected(live.port) as silent, connected(live.port) as half:
+            half.sendall(b"GET /health/live HTTP/1.1\r\nHost: t")
+            assert (rest(silent), rest(half)) == (b"", b"")
         whole.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
         assert read_reply(whole)[0] == 200
+
+
+def rest(connection: socket.socket) -> bytes:
+    """The next byte, or nothing at the end."""
+    try:
+        return connection.recv(1)
+    except ConnectionResetError:  # a machine so busy that what was sent came behind the end
+        return b""
 
 
 @pytest.mark.parametrize("stage", ["upload", "decode"])
 def test_a_client_that_leaves_frees_its_place_and_is_counted(
     make_server: Callable[..., LiveServer],
     eventually: Callable[[Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    given_up: threading.Event,
     clips: Path,
     stage: str,
 ) -> None:
+    decoding, step = threading.Event(), FaceTracker.step
+
+    def held(*arguments: Any) -> Any:
+        decoding.set()
+        assert given_up.wait(WAIT_S)
+        return step(*arguments)
+
+    monkeypatch.setattr(FaceTracker, "step", held)
     live = make_server()
     body = PART + (clips / "face_noface.mov").read_bytes() + END
     with connected(live.port) as connection:
         connection.sendall(HEAD % (len(body), b"") + (body if stage == "decode" else PART))
         eventually(lambda: at_work(live) == 1)
         if stage == "decode":
-            time.sleep(0.3)  # the upload takes a few milliseconds, the decoding about a second
+            assert decoding.wait(WAIT_S)
     eventually(lambda: at_work(live) == 0)
 
-    metrics = httpx2.get(f"http://127.0.0.1:{live.port}/metrics").text
+    metrics = httpx2.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
     assert f'pkdot_cancelled_total{{stage="{stage}"}} 1.0' in metrics
     assert 'code="client_gone",status="499"' in metrics
     assert "pkdot_spool_bytes 0.0" in metrics
 
 
 def test_health_answers_at_once_while_recordings_are_decoded(
-    make_server: Callable[..., LiveServer], clips: Path
+    make_server: Callable[..., LiveServer], monkeypatch: pytest.MonkeyPatch, clips: Path
 ) -> None:
-    live = make_server()
+    decoding, asked = threading.Event(), threading.Event()
+
+    def busy(_: float, tick: Callable[[], None]) -> None:
+        decoding.set()
+        while not asked.is_set():
+            tick()
+
+    gate_frames(monkeypatch, busy)
+    live = make_server(sandbox="off")
     video = (clips / "face_noface.mov").read_bytes()
     with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
 
@@ -201,20 +232,20 @@ def test_health_answers_at_once_while_recordings_are_decoded(
 
         with ThreadPoolExecutor(2) as callers:
             replies = [callers.submit(predict) for _ in range(2)]
-            slowest_s = 0.0
-            while not all(reply.done() for reply in replies):
-                begin = time.monotonic()
-                assert client.get("/health/live").status_code == 200
-                slowest_s = max(slowest_s, time.monotonic() - begin)
-                time.sleep(0.02)
+            try:
+                assert decoding.wait(WAIT_S)
+                answers = [client.get("/health/live").status_code for _ in range(20)]
+                done = [reply.done() for reply in replies]
+            finally:
+                asked.set()
 
     assert [reply.result() for reply in replies] == [200, 200]
-    assert slowest_s < 1.0
+    assert (answers, done) == ([200] * 20, [False, False])  # however long these took, the decoding took longer
 
 
 def test_an_idle_connection_is_kept_for_the_next_request(make_server: Callable[..., LiveServer], clips: Path) -> None:
     live = make_server()
-    with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}") as client:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
         for _ in range(2):
             reply = client.post("/predict/pain", files={"frames": (clips / "single_face.jpg").read_bytes()})
             assert "connection" not in reply.headers
@@ -233,22 +264,27 @@ def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
         process.communicate()
 
 
-def test_sigterm_fails_readiness_first_then_finishes_what_is_at_work(bundles_folder: Path, clips: Path) -> None:
-    with serving(bundles_folder, PKDOT_DRAIN_S="0.6") as (process, url):
-        assert httpx2.get(f"{url}/health/ready").json() == {"status": "ok"}
-        process.send_signal(signal.SIGTERM)
+def test_sigterm_fails_readiness_first_then_finishes_what_is_at_work(
+    bundles_folder: Path, clips: Path, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    body = PART + (clips / "face_noface.mov").read_bytes() + END
+    # so long that a busy machine gets as far as the late upload meanwhile
+    with serving(bundles_folder, PKDOT_DRAIN_S="10", PKDOT_SLOW_UPLOAD_AFTER_S="120") as (process, url):
+        assert get(f"{url}/health/ready").json() == {"status": "ok"}
         begin = time.monotonic()
-        statuses = []
-        while time.monotonic() - begin < 0.3:
-            statuses.append(httpx2.get(f"{url}/health/ready").status_code)
-            time.sleep(0.02)
-        late = httpx2.post(f"{url}/predict/pain", files={"video": (clips / "face_noface.mov").read_bytes()}, timeout=20)
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: get(f"{url}/health/ready").status_code == 503)
+        with connected(int(url.rpartition(":")[2].strip("/"))) as late:
+            late.sendall(HEAD % (len(body), b"") + body[:-10])
+            eventually(lambda: 'requests_in_flight{task="pain"} 1.0' in get(f"{url}/metrics").text)
+            eventually(lambda: not answers(url))
+            late.sendall(body[-10:])
+            status, headers, _ = read_reply(late)
         lasted_s = time.monotonic() - begin
 
-        assert statuses[-1] == 503
-        assert (late.status_code, late.headers["connection"]) == (200, "close")
-        assert lasted_s > 0.6  # it was still at work when the sockets were closed
-        assert process.wait(10) == 0
+        assert (status, headers["connection"]) == (200, "close")
+        assert lasted_s > 10  # it was still at work when the sockets were closed
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
@@ -256,31 +292,34 @@ def test_a_second_signal_ends_the_draining_but_not_what_is_at_work(
     bundles_folder: Path, clips: Path, eventually: Callable[[Callable[[], bool]], None], again: signal.Signals
 ) -> None:
     body = PART + (clips / "face_noface.mov").read_bytes() + END
-    with serving(bundles_folder, PKDOT_DRAIN_S="60") as (process, url):
+    with serving(bundles_folder, PKDOT_DRAIN_S="600", PKDOT_SLOW_UPLOAD_AFTER_S="120") as (process, url):
         process.send_signal(signal.SIGTERM)
-        eventually(lambda: httpx2.get(f"{url}/health/ready").status_code == 503)
-        assert httpx2.get(f"{url}/health/live").status_code == 200
+        eventually(lambda: get(f"{url}/health/ready").status_code == 503)
+        assert get(f"{url}/health/live").status_code == 200
         with connected(int(url.rpartition(":")[2].strip("/"))) as connection:
-            connection.settimeout(60)
             connection.sendall(HEAD % (len(body), b"") + body[:-10])
-            eventually(lambda: 'requests_in_flight{task="pain"} 1.0' in httpx2.get(f"{url}/metrics").text)
+            eventually(lambda: 'requests_in_flight{task="pain"} 1.0' in get(f"{url}/metrics").text)
             process.send_signal(again)
             eventually(lambda: not answers(url))
             connection.sendall(body[-10:])
             assert read_reply(connection)[0] == 200
 
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
+
+
+def get(url: str) -> httpx2.Response:
+    return httpx2.get(url, timeout=60)
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx2.get(f"{url}/health/live").status_code == 200
+        return get(f"{url}/health/live").status_code == 200
     except httpx2.TransportError:
         return False
 
 
 def test_ctrl_c_stops_at_once(bundles_folder: Path) -> None:
-    with serving(bundles_folder, PKDOT_DRAIN_S="30") as (process, _):
+    with serving(bundles_folder, PKDOT_DRAIN_S="600") as (process, _):
         process.send_signal(signal.SIGINT)
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0

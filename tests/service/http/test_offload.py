@@ -12,7 +12,7 @@ def test_a_cancelled_caller_waits_until_the_thread_has_stopped() -> None:
 
     def work() -> None:
         begun.set()
-        stopped.wait(5)
+        stopped.wait(60)
         ended.set()
 
     async def cancel_while_working() -> None:
@@ -32,7 +32,7 @@ def test_work_that_has_not_begun_never_runs() -> None:
 
     async def cancel_while_queued() -> None:
         with ThreadPoolExecutor(1) as executor:
-            executor.submit(release.wait, 5)
+            executor.submit(release.wait, 60)
             task = asyncio.create_task(offload(executor, ran.set))
             await asyncio.sleep(0.01)
             task.cancel()

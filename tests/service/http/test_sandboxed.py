@@ -48,7 +48,8 @@ def test_a_decoder_that_goes_wrong_is_its_caller_s_422_and_counted(
 ) -> None:
     client = make_client(max_decoder_memory_bytes=128 << 20)
     hand_over_to_strangers(client, behaviour)
-    monkeypatch.setattr("service.sandbox.process.STALLED_S", 1.0)
+    if behaviour == "loop":  # on a busy machine, others too may need longer to go wrong
+        monkeypatch.setattr("service.sandbox.process.STALLED_S", 1.0)
     reply = client.post(URL, files={"video": face_clip})
 
     assert (reply.status_code, reply.json()["code"]) == (422, code)

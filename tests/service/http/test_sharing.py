@@ -101,8 +101,12 @@ def test_streamed_answers_are_not_shared(make_client: MakeClient, picture: bytes
 
 
 def test_twins_run_once_and_a_repeat_joins_the_run_of_a_client_that_left(
-    make_server: Callable[..., Any], picture: bytes, eventually: Callable[..., None]
+    make_server: Callable[..., Any],
+    picture: bytes,
+    eventually: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("service.sharing.LINGER_S", 120.0)
     live = make_server()
     lifecycle = live.server.lifecycle
     gated = Gated(lifecycle.resources.pipeline)
@@ -125,7 +129,7 @@ def test_twins_run_once_and_a_repeat_joins_the_run_of_a_client_that_left(
 
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(post, "repeat", **{"idempotency-key": "k"}), pool.submit(post, "twin")]
-        eventually(lambda: shared(httpx2.get(f"{url}/metrics").text).get("joined") == 2)
+        eventually(lambda: shared(httpx2.get(f"{url}/metrics", timeout=60).text).get("joined") == 2)
         gated.open.set()
         repeat, twin = (future.result() for future in asked)
 

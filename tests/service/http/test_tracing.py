@@ -56,7 +56,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    monkeypatch.setattr("service.tracing.EXPORT_TIMEOUT_S", 60.0)
     with Collector() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -160,7 +161,7 @@ def test_without_the_packages_the_setting_is_an_error_that_says_what_to_do(tmp_p
         env={"PKDOT_OTLP_ENDPOINT": "http://127.0.0.1:4318", "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

@@ -1,7 +1,7 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -99,48 +99,55 @@ class Client:
         return {"type": "http.disconnect"}
 
 
-def received(client: Client, max_bytes: int = 10_000, slow_after_s: float = 0.2) -> int:
-    async def total() -> int:
-        limits = BodyLimits(max_bytes, 1_000, slow_after_s)
-        return sum([len(chunk) async for chunk in read_body(client, limits)])
-
-    return asyncio.run(total())
+Receive = Callable[..., int]
 
 
-def test_a_body_of_exactly_the_limit_is_read() -> None:
+@pytest.fixture
+def received(timeless: Callable[..., None]) -> Receive:
+    """`received(client, storing_s=…)`: how many bytes are read of it, by a clock that no busy machine holds up."""
+
+    def receive(client: Client, slow_after_s: float = 0.2, storing_s: float = 0.0) -> int:
+        sizes: list[int] = []
+
+        async def read() -> None:
+            clock = asyncio.get_running_loop().time
+            async for chunk in read_body(client, BodyLimits(10_000, 1_000, slow_after_s), clock=clock):
+                await asyncio.sleep(storing_s)
+                sizes.append(len(chunk))
+
+        timeless(read)
+        return sum(sizes)
+
+    return receive
+
+
+def test_a_body_of_exactly_the_limit_is_read(received: Receive) -> None:
     assert received(Client(4_000, 6_000)) == 10_000
 
 
-def test_the_first_byte_over_the_limit_is_refused() -> None:
+def test_the_first_byte_over_the_limit_is_refused(received: Receive) -> None:
     with pytest.raises(TooLarge, match="10000 bytes"):
         received(Client(4_000, 6_001))
 
 
-def test_a_client_that_falls_silent_is_given_up() -> None:
+def test_a_client_that_falls_silent_is_given_up(received: Receive) -> None:
     with pytest.raises(UploadTooSlow):
         received(Client(100, then="silence"))
 
 
-def test_a_client_that_trickles_is_given_up() -> None:
+def test_a_client_that_trickles_is_given_up(received: Receive) -> None:
     with pytest.raises(UploadTooSlow):
         received(Client(*[10] * 100, pause_s=0.02))
 
 
-def test_a_client_at_twice_the_lowest_rate_is_waited_for() -> None:
+def test_a_client_at_twice_the_lowest_rate_is_waited_for(received: Receive) -> None:
     assert received(Client(*[40] * 20, pause_s=0.02)) == 800
 
 
-def test_time_spent_on_storing_does_not_make_a_client_slow() -> None:
-    async def slow_reader() -> int:
-        total = 0
-        async for chunk in read_body(Client(10, 10, 10), BodyLimits(10_000, 1_000, 0.05)):
-            await asyncio.sleep(0.1)
-            total += len(chunk)
-        return total
-
-    assert asyncio.run(slow_reader()) == 30
+def test_time_spent_on_storing_does_not_make_a_client_slow(received: Receive) -> None:
+    assert received(Client(10, 10, 10), slow_after_s=0.05, storing_s=0.1) == 30
 
 
-def test_a_client_that_leaves_ends_the_reading() -> None:
+def test_a_client_that_leaves_ends_the_reading(received: Receive) -> None:
     with pytest.raises(ClientGone):
         received(Client(100, then="leave"))

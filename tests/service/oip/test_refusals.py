@@ -268,7 +268,7 @@ REQUEST = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(request=REQUEST | JSON, rest=st.binary(max_size=50), shift=st.integers(-2, 2))
 def test_no_request_makes_a_500(client: TestClient, request: object, rest: bytes, shift: int) -> None:
     head = json.dumps(request).encode()

@@ -65,7 +65,13 @@ class Talk:
 @contextmanager
 def opened_talk(port: int, task: str = "pain", hello: dict[str, Any] | None = None, **options: Any) -> Iterator[Talk]:
     url = f"ws://127.0.0.1:{port}/stream/{task}"
-    given = {"subprotocols": ["pkdot.v1"], "proxy": None, "max_size": None, "close_timeout": 1} | options
+    given = {
+        "subprotocols": ["pkdot.v1"],
+        "proxy": None,
+        "max_size": None,
+        "close_timeout": 1,
+        "open_timeout": 60,
+    } | options
     with connect(url, **given) as socket:
         talk = Talk(socket)
         with contextlib.suppress(ConnectionClosed):  # who is refused at once may learn it here; `hear` tells
@@ -99,7 +105,7 @@ def live(bundles_folder: Path, open_server: Callable[[Settings], AbstractContext
 
 
 def read_metrics(port: int) -> dict[str, float]:
-    lines = httpx2.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+    lines = httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text.splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
 
 
@@ -135,6 +141,13 @@ def speech() -> NDArray[np.int16]:
     time_s = np.arange(6 * 16_000) / 16_000
     tone = sum(np.sin(2 * np.pi * 140 * n * time_s) / n for n in range(1, 20))
     return np.asarray(6000 * tone * (1 + 0.5 * np.sin(2 * np.pi * 3 * time_s)) / 2, np.int16)
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may hold up a client before its hello, or a window, for seconds."""
+    monkeypatch.setattr("service.stream.streams.HELLO_WITHIN_S", 60.0)
+    monkeypatch.setattr("service.stream.session.MIN_WINDOW_TIMEOUT_S", 60.0)
 
 
 @pytest.fixture

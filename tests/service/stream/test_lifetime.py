@@ -1,5 +1,6 @@
 """How streams begin, stand side by side and end, and that nothing of them is left."""
 
+import contextlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from service.access.keys import new_key
 from service.settings import Settings
@@ -56,7 +58,7 @@ def test_the_end_of_a_stream_frees_its_child_its_thread_and_its_place(
             client.picture(n / 10, jpeg)
         eventually(lambda: bool(children(live)) or live.server.lifecycle.resources.sandbox is None)
         assert metrics(live.port)["pkdot_streams"] == 1
-        assert busy_threads(live) == 1
+        eventually(lambda: busy_threads(live) == 1)
         if way == "end":
             client.end()
         elif way == "vanish":
@@ -68,14 +70,18 @@ def test_the_end_of_a_stream_frees_its_child_its_thread_and_its_place(
 
 @pytest.mark.usefixtures("all_pictures_wait")
 def test_two_streams_are_answered_side_by_side(
-    live: Any, talk: Callable[..., Any], face_jpegs: list[bytes], metrics: Callable[[int], dict[str, float]]
+    live: Any,
+    talk: Callable[..., Any],
+    eventually: Callable[..., None],
+    face_jpegs: list[bytes],
+    metrics: Callable[[int], dict[str, float]],
 ) -> None:
     with (
         talk(live.port, "pain", VIDEO) as first,
         talk(live.port, "valence-arousal", VIDEO) as second,
     ):
         assert first.hear()["request_id"] != second.hear()["request_id"]
-        assert metrics(live.port)["pkdot_streams"] == 2
+        eventually(lambda: metrics(live.port)["pkdot_streams"] == 2)  # those of other tests may still be ending
         for n, jpeg in enumerate(face_jpegs):
             first.picture(n / 10, jpeg)
             second.picture(n / 10, jpeg)
@@ -148,8 +154,9 @@ def test_a_bug_is_told_as_one_and_ends_only_its_stream(
         patch.setattr("service.stream.session.FaceTracker.step", lambda *_: 1 / 0)
         with talk(live.port, "pain", VIDEO) as client:
             client.hear()
-            for n, jpeg in enumerate(face_jpegs[:6]):
-                client.picture(n / 10, jpeg)
+            with contextlib.suppress(ConnectionClosed):  # the stream may end while later ones are being sent
+                for n, jpeg in enumerate(face_jpegs[:6]):
+                    client.picture(n / 10, jpeg)
             (heard,), code = client.hear_all()
 
     assert (heard["problem"]["code"], code) == ("internal", 4500)
@@ -173,7 +180,7 @@ def serving(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen
 def test_sigterm_closes_streams_with_1001_and_new_ones_too(
     bundles_folder: Path, talk: Callable[..., Any], face_jpegs: list[bytes]
 ) -> None:
-    with serving(bundles_folder, PKDOT_DRAIN_S="3") as (process, port):
+    with serving(bundles_folder, PKDOT_DRAIN_S="60") as (process, port):
         with talk(port, "pain", VIDEO) as client, talk(port, "pain") as silent:
             client.hear()
             for n, jpeg in enumerate(face_jpegs[:6]):
@@ -182,10 +189,11 @@ def test_sigterm_closes_streams_with_1001_and_new_ones_too(
             assert client.hear_all()[1] == 1001
             with talk(port, "pain", VIDEO) as late:
                 assert late.hear_all() == ([], 1001)
-            assert httpx2.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+            assert httpx2.get(f"http://127.0.0.1:{port}/health/live", timeout=60).status_code == 200
+            process.send_signal(signal.SIGTERM)  # the pause has been long enough
             assert silent.hear_all()[1] in {1001, 4408}
 
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -196,7 +204,7 @@ def test_ctrl_c_does_not_wait_for_streams(bundles_folder: Path, talk: Callable[.
         if reads:
             assert client.hear_all() == ([], 1001)
 
-        assert process.wait(15) == 0
+        assert process.wait(25) == 0  # a stream without media ends after 30 s
 
 
 def test_a_thread_that_is_no_longer_needed_is_not_kept_by_a_closed_app(

@@ -168,7 +168,11 @@ def test_a_stream_without_media_has_no_windows(live: Any, talk: Callable[..., An
 
 
 def test_damaged_pictures_cost_only_their_window(
-    live: Any, talk: Callable[..., Any], face_jpegs: list[bytes], metrics: Callable[[int], dict[str, float]]
+    live: Any,
+    talk: Callable[..., Any],
+    eventually: Callable[..., None],
+    face_jpegs: list[bytes],
+    metrics: Callable[[int], dict[str, float]],
 ) -> None:
     with talk(live.port, "pain", {"video": VIDEO}) as client:
         client.hear()
@@ -177,4 +181,4 @@ def test_damaged_pictures_cost_only_their_window(
         windows, _ = client.end()
 
     assert [window["reason"] for window in windows] == ["undecodable", None, None]
-    assert metrics(live.port)["pkdot_streams"] == 0
+    eventually(lambda: metrics(live.port)["pkdot_streams"] == 0)

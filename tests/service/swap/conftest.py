@@ -72,7 +72,7 @@ class Caller:
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self.client = httpx2.Client(base_url=self.url, timeout=20)
+        self.client = httpx2.Client(base_url=self.url, timeout=60)
 
     def infer(self, model: str = "load", *, request_id: str = "", rows: int = 1) -> httpx2.Response:
         tensor = {"name": "eda", "datatype": "FP32", "shape": [rows, 4], "data": [*NUMBERS] * rows}

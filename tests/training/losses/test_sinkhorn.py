@@ -70,7 +70,7 @@ def test_the_gradient_is_that_of_a_converged_solution(blur: float, reference: Di
     size=st.floats(0, 3),
     blur=st.sampled_from([0.05, 0.1, 0.5, 1.0]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_moving_a_cloud_by_t_costs_half_t_squared(seed: int, n: int, d: int, size: float, blur: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     cloud = torch.rand(n, d, generator=generator, dtype=torch.float64)

@@ -309,11 +309,11 @@ class Batcher:
         always left to be tried, or a graph that was slow once would never be seen to be fast again.
         """
         now_s = self.clock()
-        keys = {key for line in self.lines for key in line.asking}
-        needed_s = {key: self.rate.batch_s(key, 1) for key in keys if self._asking(key) > 1}
+        asking = self.forecast.asking
+        needed_s = {key: self.rate.batch_s(key, 1) for key in self.forecast.graphs() if asking(key) > 1}
         for request in self.deadlines.until(now_s + max(needed_s.values(), default=0.0)):
             key = request.runner.key
-            least_s = needed_s.get(key, 0.0) if request.waiting and self._asking(key) > 1 else 0.0
+            least_s = needed_s.get(key, 0.0) if request.waiting and asking(key) > 1 else 0.0
             if request.deadline_s <= now_s + least_s:
                 request.fail(request.overdue())
                 self._withdraw(request)
@@ -334,10 +334,6 @@ class Batcher:
         for request in requests:
             request.fail(BatchInterrupted(why))
             self._withdraw(request)
-
-    def _asking(self, key: str) -> int:
-        """How many requests wait for a graph."""
-        return sum(line.asking[key] for line in self.lines)
 
     def _withdraw(self, request: Request) -> None:
         for line in self.lines:

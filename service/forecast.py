@@ -36,26 +36,34 @@ class Forecast:
         if self.is_free:
             together = 1 if self.in_hand else max(self.threads.values())
             return self.rate.at_best_s(runner_key, n_items, lanes=lanes, together=together)
-        wait_s, waiting = self.rest_s(), self.waiting()
-        for key in {runner_key, *waiting}:
-            own, size = n_items if key == runner_key else 0, self.rate.useful_batch(key)
-            share = own + min(waiting[key], sum(line.asking[key] for line in self.lines) * n_items)
-            count = min(math.ceil(share / size) * size, waiting[key] + own)
+        wait_s = self.rest_s()
+        for key in {runner_key, *self.graphs()}:
+            own, size, waiting = n_items if key == runner_key else 0, self.rate.useful_batch(key), self.waiting(key)
+            share = own + min(waiting, self.asking(key) * n_items)
+            count = min(math.ceil(share / size) * size, waiting + own)
             wait_s += count * self.rate.seconds_per_item(key)
         # its last batch has one lane, and all its time, while the others go on
-        last = min(n_items + waiting[runner_key], self.rate.useful_batch(runner_key))
+        last = min(n_items + self.waiting(runner_key), self.rate.useful_batch(runner_key))
         return (wait_s + (lanes - 1) * self.rate.batch_s(runner_key, last)) / lanes
 
     def drain_s(self) -> float:
         """How long all that is here will take."""
         left_s = self.rest_s()
-        for key, count in self.waiting().items():
-            left_s += count * self.rate.seconds_per_item(key)
+        for key in self.graphs():
+            left_s += self.waiting(key) * self.rate.seconds_per_item(key)
         return left_s / self.threads.total()
 
-    def waiting(self) -> Counter[str]:
-        """Items that wait, by the keys of their graphs."""
-        return sum((line.waiting for line in self.lines), Counter[str]())
+    def graphs(self) -> set[str]:
+        """Keys of those that somebody waits for."""
+        return {key for line in self.lines for key in line.asking}
+
+    def waiting(self, key: str) -> int:
+        """How many items wait for a graph."""
+        return sum(line.waiting[key] for line in self.lines)
+
+    def asking(self, key: str) -> int:
+        """How many requests wait for a graph."""
+        return sum(line.asking[key] for line in self.lines)
 
     def rest_s(self) -> float:
         """What is left of the batches in hand."""

@@ -32,8 +32,8 @@ check: install ## lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## every check and every test
-	$(BIN)/python -m pytest
+test: check ## every check and every test, in two processes
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 fuzz: install $(TOOLS)/.installed ## damaged inputs against a real service, for MINUTES (60); what fails is kept in runs/fuzz
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --keep runs/fuzz --schemathesis $(TOOLS)/bin/st

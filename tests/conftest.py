@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from xdist.scheduler import LoadFileScheduling
 
 from models import bundle as bundle_format
 from models.spec import FaceSpec, InputSpec, VoiceSpec
@@ -26,12 +27,31 @@ OPSET, IR_VERSION = 18, 9
 WINDOW_S = 2.0
 LEVELS = ("BL1", "PA1", "PA2", "PA3", "PA4")
 GOLDEN_WINDOWS = 2
+END_TO_END = "tests/e2e/"
 
 settings.register_profile("any machine", deadline=None)  # an example may take long where others use the cores
 settings.load_profile("any machine")
 
 Arrays = dict[str, NDArray[np.generic]]
 Weights = Mapping[str, NDArray[np.float32]]
+
+
+class FilesInProcesses(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file's tests run in one process. So do all of `e2e`, which share the demo that they make first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return END_TO_END if nodeid.startswith(END_TO_END) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesInProcesses:
+    return FilesInProcesses(config, log)
+
+
+@pytest.hookimpl(trylast=True)  # whatever order others make of them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: as the last it would leave the other process with nothing to do."""
+    items.sort(key=lambda item: not item.nodeid.startswith(END_TO_END))
 
 
 @pytest.fixture(scope="session")

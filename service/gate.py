@@ -5,8 +5,8 @@ Under overload most requests are refused, so what a refusal costs is taken from 
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -17,14 +17,14 @@ from service.access.access import Access, bearer_token
 from service.bundles import BundleShelf
 from service.context import Finished, new_context
 from service.errors import ServiceError, error_response
+from service.framing import CLOSE
 from service.lifecycle import Lifecycle, Resources
 from service.middleware import added_headers
 from service.oip.address import infer_address
 from service.oip.calls import find
 from service.predict import Predictor, default_bundle
+from service.predictions import PREDICT
 from service.telemetry import Telemetry
-
-PREDICT: Final[Mapping[str, Task]] = {"/predict/pain": "pain", "/predict/valence-arousal": "valence-arousal"}
 
 
 class Prediction(NamedTuple):
@@ -65,6 +65,7 @@ class Gate:
             if asked is None:
                 return None
             context = new_context(scope["headers"], time.monotonic())
+            context.predicts = True
             edge = self.access.check(scope)
             context.client = edge.client
             self.access.welcome(bearer_token(scope["headers"]), context)
@@ -75,11 +76,13 @@ class Gate:
             self.let_in()
             scope.setdefault("state", {}).update(context=context, edge=edge)  # the app need not find them out again
             return None
-        context.task, context.code = asked.task, error.code
+        context.task, context.code, context.stage = asked.task, error.code, ""
         self.telemetry.request_began(context)
         response = error_response(error, scope["path"], context.request_id)
         over_tls = self.access.tls is not None
         response.raw_headers += added_headers(response.raw_headers, context, self.telemetry, over_tls=over_tls)
+        if self.lifecycle.draining:
+            response.raw_headers.append(CLOSE)
         took_s = time.monotonic() - context.started_s
         self.telemetry.request_ended(context, response.status_code, took_s)
         facts = (scope["method"], scope["path"], asked.route, response.status_code, took_s)

@@ -13,6 +13,7 @@ from service.context import Finished, RequestContext, new_context
 from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
 from service.framing import CLOSE, DISCARD_BYTES, DISCARD_S, HeaderList, has_body
 from service.logs import logger
+from service.predictions import is_prediction
 from service.protocol import CUT_SHORT
 from service.stream.exchange import StreamExchange
 from service.telemetry import Telemetry
@@ -51,6 +52,7 @@ class RequestMiddleware:
         state = scope.setdefault("state", {})
         context: RequestContext = state.get("context") or new_context(scope["headers"], time.monotonic())
         state["context"] = context
+        context.predicts = is_prediction(scope["path"])
         exchange = Exchange(scope, receive, send, context, self)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -161,7 +163,7 @@ def added_headers(given: HeaderList, context: RequestContext, telemetry: Telemet
     """What an answer with the headers `given` gets; a stream begins before its stages are over, and tells no times."""
     added = [(b"x-request-id", context.request_id.encode("ascii")), NO_STORE]
     added += security_headers(given, over_tls=over_tls)
-    if context.task is not None:
+    if context.predicts:
         added.append((b"endpoint-load-metrics", telemetry.load_report().encode("ascii")))
         if NDJSON not in given:
             added.append((b"server-timing", context.server_timing().encode("ascii")))

@@ -13,7 +13,8 @@ TIMEOUT_S = 2.0
 
 
 def is_alive(environment: Mapping[str, str]) -> bool:
-    port = int(environment.get("PKDOT_PORT") or 8000)
+    given = environment.get("PKDOT_PORT", "")
+    port = int(given) if given and "://" not in given else 8000  # Kubernetes sets it for a service named pkdot
     connection: http.client.HTTPConnection
     if environment.get("PKDOT_TLS_CERT_FILE"):
         context = ssl._create_unverified_context()

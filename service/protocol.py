@@ -269,9 +269,11 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def refuse(self, cycle: RequestResponseCycle, refusal: Response) -> None:
         """Answer at once. What comes of the body is dropped; where it ends soon, the connection lives on."""
-        cycle.keep_alive = cycle.keep_alive and not cycle.waiting_for_100_continue and is_short(cycle.scope["headers"])
-        closing = [] if cycle.keep_alive else [CLOSE]
-        headers = [*cycle.default_headers, *refusal.raw_headers, *closing]
+        goes_on = cycle.keep_alive and CLOSE not in refusal.raw_headers
+        cycle.keep_alive = goes_on and not cycle.waiting_for_100_continue and is_short(cycle.scope["headers"])
+        headers = [*cycle.default_headers, *refusal.raw_headers]
+        if not cycle.keep_alive and CLOSE not in headers:
+            headers.append(CLOSE)
         self.writer.transport.write(whole(refusal.status_code, headers, bytes(refusal.body)))
         cycle.response_started = True
         if not cycle.more_body:

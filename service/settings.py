@@ -124,7 +124,7 @@ class Settings(BaseModel):
         default=30.0, description="Refuse a request if the queue alone would make it wait longer."
     )
     latency_objective_s: Seconds = Field(
-        default=0.05, description="Wished-for time in the queue; the load report for balancers is relative to it."
+        default=0.05, description="How long a batch may take; the load report for balancers is relative to it."
     )
     request_timeout_s: Seconds = Field(default=120.0, description="Time for a request without X-Request-Timeout.")
     max_request_timeout_s: Seconds = Field(default=600.0, description="Most that X-Request-Timeout can ask for.")

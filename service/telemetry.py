@@ -141,7 +141,7 @@ class Telemetry:
         self.request_seconds_of(context.task).observe(took_s)
         for stage, seconds in context.seconds.items():
             self.stage_seconds_of(context.task, stage).observe(seconds)
-        if context.code in {"client_gone", "deadline_exceeded"}:
+        if context.stage and context.code in {"client_gone", "deadline_exceeded"}:
             self.cancelled.labels(context.stage).inc()
 
     def answered(self, bundle: Bundle, windows: Sequence[Answered]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import io
+import logging
 import os
 import tempfile
 import time
@@ -14,7 +15,7 @@ from typing import BinaryIO, Final, NamedTuple, overload
 
 from starlette.types import Receive
 
-from service.errors import ClientGone, Overloaded, SpoolFull, TooLarge, UploadTooSlow
+from service.errors import ClientGone, NotReady, Overloaded, SpoolFull, TooLarge, UploadTooSlow
 from service.offload import offload
 from service.piece_reader import PieceReader
 
@@ -24,6 +25,8 @@ READ_AHEAD_BYTES: Final = 1 << 16
 DIGEST_BYTES: Final = 32
 INLINE_BYTES: Final = 1 << 16
 """What is no larger is hashed at once: to wake a thread would take longer."""
+
+logger = logging.getLogger("pkdot")
 
 
 class BodyLimits(NamedTuple):
@@ -85,7 +88,8 @@ class Piece(NamedTuple):
 class Spool:
     """The bytes of one request: in memory first, then all of them in one unlinked file.
 
-    Files are written in `executor`'s threads. Raises SpoolFull where the disk has no room.
+    Files are written in `executor`'s threads. Raises SpoolFull where the disk has no room, NotReady
+    where it cannot be written at all.
     """
 
     def __init__(self, folder: Path, memory_bytes: int, executor: Executor) -> None:
@@ -126,7 +130,8 @@ class Spool:
                 raise SpoolFull("the service has no room left for uploads; try again later") from error
             if error.errno in NO_DESCRIPTOR:
                 raise Overloaded("the service has too many files and connections open; try again soon", 1) from error
-            raise
+            logger.error("uploads cannot be written to %s: %s", self.folder, error.strerror)
+            raise NotReady("the service cannot store uploads; send the request again, or to another replica") from error
 
     def write_out(self) -> None:
         if self.file is None:

@@ -1,8 +1,7 @@
 """What the settings say of access, read and checked once: who may enter, and with what."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -10,7 +9,7 @@ from starlette.types import Scope
 
 from service.access.hosts import is_allowed_host, is_allowed_origin
 from service.access.keyring import KeyRing
-from service.access.keys import KeysError
+from service.access.keys import ApiKey, KeysError
 from service.access.proxies import Edge, Headers, edge_of, values
 from service.access.tls import TlsError, load_certificate, tls_context
 from service.context import RequestContext
@@ -80,24 +79,23 @@ class Access:
             )
 
     def welcome(self, token: str | None, context: RequestContext) -> None:
-        """Let `context` know whose request or stream it is, if it may come in. Raises what `admitted` does."""
+        """Let `context` know whose request or stream it is. Raises what `admitted` does, where it may not come in."""
         if self.keys is not None:
-            key = self.keys.welcome(token)
-            context.caller, context.key_name = key.caller, key.name
+            self.keys.welcome(recognised(self.keys, token, context))
 
     def admitted(self, token: str | None, context: RequestContext) -> AbstractContextManager[None]:
         """One request or stream of the key that `token` is; `context` knows whose it is from now on.
 
         Without a file of keys everybody is admitted. Raises Unauthenticated and RateLimited.
         """
-        return nullcontext() if self.keys is None else self.admitted_by_key(self.keys, token, context)
+        return nullcontext() if self.keys is None else self.keys.admitted(recognised(self.keys, token, context))
 
-    @contextmanager
-    def admitted_by_key(self, keys: KeyRing, token: str | None, context: RequestContext) -> Iterator[None]:
-        """The same with a file of keys."""
-        with keys.admitted(token) as key:
-            context.caller, context.key_name = key.caller, key.name
-            yield
+
+def recognised(keys: KeyRing, token: str | None, context: RequestContext) -> ApiKey:
+    """The key of `token`, which the log is to name also where it has too many requests. Raises Unauthenticated."""
+    key = keys.key_of(token)
+    context.caller, context.key_name = key.caller, key.name
+    return key
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -51,26 +51,29 @@ class KeyRing:
         self.keys = keys
         self.uses = {key.caller: self.uses.get(key.caller, Use()) for key in keys}
 
-    def welcome(self, token: str | None) -> ApiKey:
-        """The token's key, if another request of it may come in. Raises Unauthenticated and RateLimited."""
+    def key_of(self, token: str | None) -> ApiKey:
+        """The token's key. Raises Unauthenticated."""
         key = None if token is None else find_key(self.keys, token)
         if key is None:
             why = "this address needs an API key" if token is None else "the API key is not one of this service"
             raise Unauthenticated(f"{why}; send one as Authorization: Bearer KEY (a stream: `token` in its hello)")
+        return key
+
+    def welcome(self, key: ApiKey) -> None:
+        """Raise RateLimited where no other request of this key may come in."""
         use = self.uses[key.caller]
         if key.limit is not None and use.at_work >= key.limit:
             raise self.rate_limited(key.limit, use)
-        return key
 
     @contextmanager
-    def admitted(self, token: str | None) -> Iterator[ApiKey]:
+    def admitted(self, key: ApiKey) -> Iterator[None]:
         """The same, with the request at work meanwhile."""
-        key = self.welcome(token)
+        self.welcome(key)
         use = self.uses[key.caller]
         use.at_work += 1
         begin_s = self.clock()
         try:
-            yield key
+            yield
         finally:
             use.at_work -= 1
             use.mean_request_s += SMOOTHING * (self.clock() - begin_s - use.mean_request_s)

@@ -105,6 +105,8 @@ class Trip:
         self.express, self.scope, self.answer, self.decline = express, scope, answer, decline
         self.context: RequestContext = scope["state"]["context"]
         self.request_bytes = len(body)
+        self.over = False
+        """Whether the client has left: the batcher's answer may be on its way all the same."""
         headers = Headers(scope=scope)
         self.resources: Resources = express.lifecycle.require(self.context.request_id)
         self.address = infer_address(scope["path"])
@@ -153,7 +155,7 @@ class Trip:
 
     def arrive(self, future: "Future[BatchAnswer]") -> None:
         """The batcher has an answer, or none."""
-        if future.cancelled():
+        if future.cancelled() or self.over:
             return
         self.resources.batcher.leave(self.request)
         if future.exception() is not None:
@@ -179,6 +181,7 @@ class Trip:
 
     def abandon(self) -> None:
         """The client has left."""
+        self.over = True
         self.resources.batcher.leave(self.request)
         self.context.code = "client_gone"
         self.end(CLIENT_GONE, 0)

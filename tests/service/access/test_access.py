@@ -1,5 +1,6 @@
 """Who gets in, through the whole app."""
 
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -199,8 +200,13 @@ def live(bundles_folder: Path, open_server: Open, keys: Any) -> Iterator[Any]:
 
 
 def test_a_key_at_its_limit_is_told_so_at_the_headers_and_others_go_on(
-    live: Any, keys: Any, eventually: Callable[[Callable[[], bool]], None], clips: Path
+    live: Any,
+    keys: Any,
+    eventually: Callable[[Callable[[], bool]], None],
+    clips: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "pkdot.requests")
     url = f"http://127.0.0.1:{live.port}"
     ring = live.server.access.keys
     picture = {"frames": (clips / "single_face.jpg").read_bytes()}
@@ -218,11 +224,15 @@ def test_a_key_at_its_limit_is_told_so_at_the_headers_and_others_go_on(
         head = refused.recv(4096)
         assert head.startswith(b"HTTP/1.1 429 ")  # and not 100: nothing of the body was asked for
         assert b"retry-after: 1\r\n" in head or b"retry-after: 2\r\n" in head
+        assert b"\r\nserver-timing: upload;dur=" in head
         assert (
             httpx2.post(f"{url}/predict/pain", files=picture, headers=bearer(keys.free), timeout=60).status_code == 200
         )
     eventually(lambda: at_work() == 0)
     assert httpx2.get(f"{url}/models", headers=bearer(keys.limited), timeout=60).status_code == 200
+    eventually(lambda: " 429 rate_limited " in caplog.text)
+    (line,) = [line for line in caplog.messages if " 429 rate_limited " in line]
+    assert " key=limited " in line
 
 
 def test_a_stranger_is_refused_before_the_upload(live: Any) -> None:

@@ -128,6 +128,26 @@ def test_a_certificate_without_its_key_is_a_wrong_setting(files: Any, bundles_fo
         Settings(bundles=bundles_folder, tls_cert_file=files.certificate)
 
 
+def test_the_health_check_of_the_image_knows_what_kubernetes_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Connection:
+        def __init__(self, host: str, port: int, **_: Any) -> None:
+            asked.append((host, port))
+
+        def request(self, *_: str) -> None:
+            raise OSError
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    monkeypatch.setattr("http.client.HTTPConnection", Connection)
+    for given in ({"PKDOT_PORT": "tcp://10.0.0.1:9000"}, {"PKDOT_PORT": ""}, {}, {"PKDOT_PORT": "9000"}):
+        assert not is_alive(given)
+
+    assert asked == [*3 * [("127.0.0.1", 8000), "closed"], ("127.0.0.1", 9000), "closed"]
+
+
 def test_the_health_check_of_the_image_follows_to_tls(
     settings: Settings, files: Any, open_server: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

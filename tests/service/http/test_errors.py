@@ -356,6 +356,21 @@ def test_a_disk_without_room_is_a_507(make_client: Callable[..., TestClient]) ->
     assert client.app.state.lifecycle.resources.admission.spool_bytes == 0  # type: ignore[attr-defined]
 
 
+def test_a_folder_for_uploads_that_is_gone_is_a_503_and_logged(
+    make_client: Callable[..., TestClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    client = make_client(spool_memory_bytes=10_000, spool_dir=folder)
+    folder.rmdir()
+    reply = client.post(URL, files={"video": b"x" * 200_000})
+
+    assert outcome(reply) == (503, "not_ready")
+    assert str(folder) not in reply.text
+    assert f"uploads cannot be written to {folder}: No such file or directory" in caplog.text
+    assert client.app.state.lifecycle.resources.admission.spool_bytes == 0  # type: ignore[attr-defined]
+
+
 def test_a_bug_is_a_500_that_gives_nothing_away(
     make_client: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -106,6 +106,15 @@ def test_a_connection_outlives_refusals_of_short_bodies(live: Any) -> None:
 
 
 @pytest.mark.usefixtures("nobody_stalls")
+def test_while_draining_a_refusal_ends_the_connection(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live.server.lifecycle, "draining", True)
+    with taken(live.server.lifecycle), connected(live.port) as (connection, file):
+        connection.sendall(post(SMALL))
+        reply = answered(file)
+        assert (reply.status, reply.headers["connection"], file.read()) == (503, "close", b"")
+
+
+@pytest.mark.usefixtures("nobody_stalls")
 def test_what_is_refused_in_a_row_is_answered_in_its_order(full: int) -> None:
     probe = b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -135,6 +144,12 @@ def test_a_refused_body_that_stalls_is_not_waited_for(full: int, monkeypatch: py
 def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
     live: Any, monkeypatch: pytest.MonkeyPatch, path: str, field: str
 ) -> None:
+    registry = live.server.lifecycle.telemetry.registry
+
+    def cancelled() -> list[float | None]:
+        return [registry.get_sample_value("pkdot_cancelled_total", {"stage": stage}) for stage in ("", "upload")]
+
+    before = cancelled()
     monkeypatch.setattr(Forecast, "wait_s", lambda *_: 7.0)
     with connected(live.port) as (connection, file):
         connection.sendall(post(b"", "X-Request-Timeout: 2", path=path, length=100_000))
@@ -144,6 +159,7 @@ def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
     assert json.loads(refused.body)[field] == (
         "the queue and the request itself would take 7.00 s, too much of the 2.00 s that are left"
     )
+    assert cancelled() == before
 
 
 def test_tensors_do_not_wait_for_recordings_that_are_decoded(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,16 @@ def test_a_refusal_of_the_recording_tells_the_stages_that_it_reached(client: Tes
         assert "endpoint-load-metrics" in reply.headers
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/predict/pain", 405), ("POST", "/v2/models/nobody/infer", 404)]
+)
+def test_a_refusal_before_the_task_is_known_has_both(client: TestClient, method: str, path: str, status: int) -> None:
+    reply = client.request(method, path)
+
+    assert (reply.status_code, reply.headers["server-timing"]) == (status, "upload;dur=0.000")
+    assert LOAD.match(reply.headers["endpoint-load-metrics"])
+
+
 @pytest.mark.parametrize("path", ["/models", "/health/ready", "/metrics", "/nowhere"])
 def test_other_answers_have_neither(client: TestClient, path: str) -> None:
     reply = client.get(path)

@@ -177,6 +177,27 @@ def test_a_client_that_leaves_before_its_body_is_whole_is_counted(
     assert samples(live)['pkdot_requests_in_flight{task="pain"}'] == "0.0"
 
 
+def test_a_client_that_leaves_as_its_answer_comes_is_ended_once(
+    live: LiveServer, trips: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive = Trip.arrive
+
+    def just_left(trip: Trip, future: Any) -> None:
+        connection = trip.answer.func.__self__  # type: ignore[attr-defined]  # a method of it, with its first argument
+        connection.connection_lost(None)
+        arrive(trip, future)
+
+    monkeypatch.setattr(Trip, "arrive", just_left)
+    with talking(live) as (connection, file):
+        connection.sendall(infer())
+        assert file.read() == b""
+
+    ended = {name: value for name, value in samples(live).items() if name.startswith("pkdot_requests_total")}
+    assert ended == {'pkdot_requests_total{code="client_gone",status="499",task="pain"}': "1.0"}
+    assert samples(live)['pkdot_requests_in_flight{task="pain"}'] == "0.0"
+    assert trips == [True]
+
+
 def test_a_key_is_asked_for_and_counted_here_too(
     folder: Path, open_server: Callable[..., Any], tmp_path: Path, trips: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

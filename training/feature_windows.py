@@ -1,5 +1,6 @@
 """A corpus of features becomes a `WindowSet`: its rows are windows already."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from models.spec import InputSpec
 from training.corpora.clip import Clip, Corpus, CorpusError
 from training.corpora.feature_corpus import FeatureCorpus, require_inputs
+from training.corpora.recordings import notes_on_pooling, with_several_classes
 from training.data import WindowSet
 from training.windows import CorpusWindows
 
@@ -17,7 +19,8 @@ def feature_windows(
 ) -> tuple[Corpus, CorpusWindows]:
     """The rows as windows, and their recordings as clips. Raises CorpusError where a modality has another shape.
 
-    Rows of one recording are one clip; where its rows have different classes, one clip for each.
+    Rows of one recording are one clip, those without a label too; where its labelled rows have several classes, each
+    of its rows is a clip of its own. What is averaged is then told by the recording, and never by the truth.
     """
     require_inputs(features, inputs, modalities)
     _require_whole_signals(features, inputs, modalities)
@@ -44,33 +47,48 @@ def feature_windows(
         signal_columns=(),
         synthetic=features.synthetic,
         licence=features.licence,
-        notes=features.notes,
+        notes=features.notes + notes_on_pooling(features),
     )
     return corpus, CorpusWindows(windows, (None,) * len(clips), ())
 
 
 def _clips(features: FeatureCorpus) -> tuple[tuple[Clip, ...], list[int]]:
     """The corpus's clips, in the order of their first rows, and the number of each row's."""
-    labels = features.labels
-    level = [int(label) for label in labels] if labels.ndim == 1 else [-1] * len(labels)
-    keys = list(zip(features.clip, level, strict=True))
-    first: dict[tuple[str, int], int] = {}
-    for row, key in enumerate(keys):
-        first.setdefault(key, row)
-    number = {key: i for i, key in enumerate(first)}
-    doubled = len(number) > len(set(features.clip))
+    ids = _clip_ids(features)
+    rows: dict[str, list[int]] = {}
+    for row, own in enumerate(ids):
+        rows.setdefault(own, []).append(row)
+    # of one class or none: a recording with several has a clip for each row
+    level = {own: int(features.labels[of].max()) if features.labels.ndim == 1 else -1 for own, of in rows.items()}
     clips = tuple(
         Clip(
-            id=f"{name} class {label}" if doubled else name,
-            subject=features.group[row],
+            id=own,
+            subject=features.group[of[0]],
             video=None,
-            level=label if label >= 0 else None,
-            groups=features.groups[row],
-            split=features.split[row],
+            level=level[own] if level[own] >= 0 else None,
+            groups=features.groups[of[0]],
+            split=features.split[of[0]],
         )
-        for (name, label), row in first.items()
+        for own, of in rows.items()
     )
-    return clips, [number[key] for key in keys]
+    number = {own: i for i, own in enumerate(rows)}
+    return clips, [number[own] for own in ids]
+
+
+def _clip_ids(features: FeatureCorpus) -> list[str]:
+    """The clip of each row: its recording, with the row's number in it where that has several classes."""
+    names, several = set(features.clip), with_several_classes(features)
+    seen: Counter[str] = Counter()
+    ids = []
+    for name in features.clip:
+        ids.append(f"{name} {seen[name]:07d}" if name in several else name)
+        seen[name] += 1
+        if ids[-1] != name and ids[-1] in names:
+            raise CorpusError(
+                f"{features.name}: clip {ids[-1]} is a recording, and would name a row of the clip {name}, which has "
+                "several classes: give one of the two another name."
+            )
+    return ids
 
 
 def _require_whole_signals(features: FeatureCorpus, inputs: InputSpec, modalities: Sequence[str]) -> None:

@@ -38,16 +38,27 @@ class Biosignals(NamedTuple):
 
 
 def read_columns(path: Path) -> tuple[str, ...]:
-    """The column names in the first line of a tab-separated file."""
-    with path.open(encoding="utf-8-sig") as file:
-        return tuple(name.strip() for name in file.readline().split("\t"))
+    """The column names in the first line of a tab-separated file; SignalError where that is no text in UTF-8."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+    except UnicodeDecodeError:
+        raise _not_text(path) from None
+    if "\0" in header:  # UTF-16 without a mark, or a copy that was never filled
+        raise _not_text(path)
+    return tuple(name.strip() for name in header.split("\t"))
+
+
+def _not_text(path: Path) -> SignalError:
+    return SignalError(f"{path.name} is not text in UTF-8: expected columns separated by tabs; save it as UTF-8.")
 
 
 def read_biosignals(path: Path, columns: tuple[str, ...]) -> Biosignals:
     """Read `columns` of a tab-separated file with a header and a column `time`.
 
-    Time may be in seconds or in microseconds: its steps tell which. Raises SignalError for a missing column, a value
-    that is not a finite number, fewer than two lines, or times that do not rise by steps of either unit.
+    Time may be in seconds or in microseconds: its steps tell which. Raises SignalError for what is no text in UTF-8, a
+    missing column, a value that is not a finite number, fewer than two lines, or times that do not rise by steps of
+    either unit.
     """
     header = read_columns(path)
     for name in (TIME_COLUMN, *columns):
@@ -56,6 +67,8 @@ def read_biosignals(path: Path, columns: tuple[str, ...]) -> Biosignals:
     wanted = [header.index(name) for name in (TIME_COLUMN, *columns)]
     try:
         table = np.loadtxt(path, delimiter="\t", skiprows=1, usecols=wanted, ndmin=2, encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise _not_text(path) from None
     except ValueError as error:
         raise SignalError(f"{path.name} holds something that is not a number: {error}.") from error
     if len(table) < 2:

@@ -167,7 +167,7 @@ def labelled_side(stem: str) -> Side | None:
 def read_labels(path: Path, root: Path) -> NDArray[np.float32]:
     """Labels (frames, 2); a frame counts when both its labels lie in [-1, 1], else both are NaN.
 
-    Raises CorpusError for another header, a line that is not two finite numbers, or no line at all.
+    Raises CorpusError for what is no UTF-8, another header, a line that is not two finite numbers, or no line at all.
     """
     labels = read_lines(path, root)
     labels[~(np.abs(labels) <= 1).all(axis=1)] = np.nan
@@ -188,8 +188,11 @@ def beyond_range(path: Path, root: Path) -> list[str]:
 
 def read_lines(path: Path, root: Path) -> NDArray[np.float32]:
     """The numbers of an annotation file as they stand, (frames, 2)."""
-    header, *lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
     name = relative(path, root)
+    try:
+        header, *lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+    except UnicodeDecodeError:
+        raise CorpusError(f"{name} is not UTF-8: expected the header {HEADER}; save it as UTF-8 text.") from None
     if header.replace(" ", "").lower() != HEADER:
         raise CorpusError(f"{name} begins with {header[:40]!r}: expected the header {HEADER}.")
     if not lines:

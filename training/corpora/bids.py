@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from models.spec import InputSpec, Task
-from training.corpora.bids_physio import read_physio
+from training.corpora.bids_physio import Physio, read_physio
 from training.corpora.bids_runs import UNKNOWN, find_runs, licence, read_events, read_participants
 from training.corpora.bids_signals import cut_signals
+from training.corpora.bids_units import factor_of, in_millionths, modality_named
 from training.corpora.clip import SYNTHETIC_LICENCE, CorpusError, is_synthetic
 from training.corpora.feature_corpus import FeatureCorpus
 from training.corpora.leaks import identical_files
@@ -62,10 +63,12 @@ def read_bids(root: Path, inputs: InputSpec, trial_types: Sequence[str], task: T
 def check_bids(root: Path) -> list[str]:
     """Sentences on the data set: problems ("problem: ..."), then recordings by columns, events by type and person.
 
-    Raises CorpusError where there is no recording at all.
+    Only a recipe says which column is read as what: a unit that eda or emg cannot have is a problem where the column is
+    named after them, and else a note. Raises CorpusError where there is no recording at all.
     """
     runs = find_runs(root)
     problems: list[str] = []
+    notes: dict[str, None] = {}
     kinds: Counter[str] = Counter()
     types: Counter[str] = Counter()
     events: Counter[str] = Counter()
@@ -74,6 +77,8 @@ def check_bids(root: Path) -> list[str]:
             try:
                 physio = read_physio(path)
                 kinds[f"{', '.join(physio.columns)} at {physio.rate_hz:g} Hz"] += 1
+                notes |= dict.fromkeys(units_of_others(physio))
+                require_named_units(physio)
             except CorpusError as error:
                 problems.append(str(error))
         try:
@@ -87,8 +92,25 @@ def check_bids(root: Path) -> list[str]:
     people = sorted({run.person for run in runs})
     return [
         *(f"problem: {problem}" for problem in problems),
+        *(f"note: {note}" for note in notes),
         f"{len(runs)} runs of {len(people)} people, {sum(kinds.values())} recordings that can be read",
         *(f"columns {columns}: {count} recordings" for columns, count in sorted(kinds.items())),
         *(f"trial_type {name}: {count} events" for name, count in sorted(types.items())),
         *(f"person {person}: {events[person]} events" for person in people),
+    ]
+
+
+def require_named_units(physio: Physio) -> None:
+    """Raise CorpusError where a column is named after eda or emg, and has another unit."""
+    for column, unit in physio.units.items():
+        if modality := modality_named(column):
+            factor_of(modality, column, unit, physio.file)
+
+
+def units_of_others(physio: Physio) -> list[str]:
+    """A sentence for each other column whose unit neither eda nor emg can have."""
+    return [
+        f"the unit {unit!r} of {column} is neither siemens nor volt: a recipe cannot read it as eda or emg."
+        for column, unit in physio.units.items()
+        if modality_named(column) is None and in_millionths(unit) is None
     ]

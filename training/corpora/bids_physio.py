@@ -22,11 +22,14 @@ from training.corpora.clip import CorpusError
 SUFFIX: Final = "_physio.tsv.gz"
 ROOT_FILES: Final = ("dataset_description.json", "participants.tsv")
 MISSING: Final = "n/a"
+NO_UNIT: Final = (None, "", MISSING)
 
 
 class Physio(NamedTuple):
     """A recording; `start_s` is the time of its first sample on the clock of the run's events."""
 
+    file: str
+    """Its name, for messages."""
     columns: tuple[str, ...]
     values: NDArray[np.float64]
     """(C, n), in the file's own units; NaN where a value is missing."""
@@ -55,8 +58,8 @@ def read_physio(path: Path) -> Physio:
             f"line, and no header: {', '.join(columns)}."
         )
     described = {name: facts[name] for name in columns if isinstance(facts.get(name), dict)}
-    units = {name: str(about["Units"]) for name, about in described.items() if "Units" in about}
-    return Physio(tuple(columns), np.ascontiguousarray(table.T), rate_hz, start_s, units)
+    units = {name: str(about["Units"]) for name, about in described.items() if about.get("Units") not in NO_UNIT}
+    return Physio(path.name, tuple(columns), np.ascontiguousarray(table.T), rate_hz, start_s, units)
 
 
 def read_table(path: Path) -> NDArray[np.float64]:
@@ -93,7 +96,7 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise CorpusError(f"{file.name} is not JSON: {error}.") from error
+        raise CorpusError(f"{file.name} is not JSON in UTF-8: {error}.") from error
     if not isinstance(facts, dict):
         raise CorpusError(f"{file.name} holds no keys: expected an object in JSON.")
     return facts

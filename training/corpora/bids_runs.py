@@ -77,12 +77,15 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The lines of a table with a header, separated by tabs; CorpusError where one of `columns` is missing."""
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t", restval="")
+        rows, header = list(reader), reader.fieldnames or ()
     except UnicodeDecodeError:
         raise CorpusError(f"{path.name} is not UTF-8: save it as UTF-8 text.") from None
+    except csv.Error as error:
+        raise CorpusError(f"{path.name} is no table ({error}): expected short lines, separated by tabs.") from error
     for name in columns:
-        if name not in (reader.fieldnames or ()):
+        if name not in header:
             raise CorpusError(f"{path.name} has no column {name}: expected a header, separated by tabs.")
-    return list(reader)
+    return rows
 
 
 def read_participants(root: Path) -> dict[str, Mapping[str, str]]:
@@ -102,10 +105,10 @@ def read_participants(root: Path) -> dict[str, Mapping[str, str]]:
 def age_band(age: str) -> str:
     """`36-50` and so on; "unknown" for what is no age. The oldest may be written `89+`."""
     try:
-        years = float(age.removesuffix("+"))
-    except ValueError:
+        years = int(float(age.removesuffix("+")))
+    except (ValueError, OverflowError):
         return "unknown"
-    return next((f"{low}-{high}" for low, high in AGE_BANDS if low <= int(years) <= high), "unknown")
+    return next((f"{low}-{high}" for low, high in AGE_BANDS if low <= years <= high), "unknown")
 
 
 def licence(root: Path) -> str:

@@ -9,6 +9,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -89,11 +90,20 @@ def check_biovid(root: Path) -> list[str]:
 
 def which_part(clips: Sequence[Clip]) -> str:
     """A sentence on the columns of the biosignals, the part that has them, and the number of subjects."""
-    header = next((part_columns(clip) for clip in clips if clip.signals is not None and clip.signals.is_file()), ())
+    header = first_columns(clips)
     part = "B (facial EMG)" if set(FACIAL_EMG) <= set(header) else "A (no facial EMG)"
     subjects = len({clip.subject for clip in clips})
     known = SUBJECT_COUNTS.get(subjects, "neither the 87 of part A nor the 67 of its published selection")
     return f"like part {part}: {', '.join(header) or 'no physiology'}; {subjects} subjects, {known}"
+
+
+def first_columns(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """The physiological columns of the first clip whose biosignals have a header that can be read."""
+    for clip in clips:
+        if clip.signals is not None and clip.signals.is_file():
+            with suppress(CorpusError):
+                return part_columns(clip)
+    return ()
 
 
 def read_samples(root: Path) -> list[dict[str, str]]:
@@ -105,14 +115,16 @@ def read_samples(root: Path) -> list[dict[str, str]]:
         )
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), delimiter="\t")
+        rows, header = list(reader), reader.fieldnames or ()
     except UnicodeDecodeError:
         raise CorpusError("samples.csv is not UTF-8: save it as UTF-8 text.") from None
-    absent = [name for name in SAMPLE_COLUMNS if name not in (reader.fieldnames or ())]
+    except csv.Error as error:
+        raise CorpusError(f"samples.csv is no table ({error}): expected short lines, separated by tabs.") from error
+    absent = [name for name in SAMPLE_COLUMNS if name not in header]
     if absent:
         raise CorpusError(
             f"samples.csv lacks the column {absent[0]}: expected a tab between {', '.join(SAMPLE_COLUMNS)}."
         )
-    rows = list(reader)
     if not rows:
         raise CorpusError("samples.csv has no line below its header: expected a line for each clip.")
     doubled = [name for name, count in Counter(row["sample_name"] for row in rows).items() if count > 1]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.corpora.feature_corpus import FeatureCorpus
+from training.corpora.recordings import notes_on_pooling
 
 BY_CHANCE: Final = 8
 """Rows of fewer different numbers may well be alike by chance, or because two people saw the same thing."""
@@ -16,7 +17,8 @@ BY_CHANCE: Final = 8
 def report(corpus: FeatureCorpus) -> list[str]:
     """Sentences on rows that stand in two people or two splits, then counts by split, label, modality, group, person.
 
-    A person in two splits never gets here: such a corpus cannot be read.
+    Before the counts, whether rows of a recording are scored by themselves. A person in two splits never gets here:
+    such a corpus cannot be read.
     """
     leaks = [sentence for modality in corpus.modalities for sentence in repeated_rows(corpus, modality)]
     people = sorted(set(corpus.group))
@@ -26,6 +28,7 @@ def report(corpus: FeatureCorpus) -> list[str]:
     groups = Counter((kind, of_person[person][kind]) for person in people for kind in kinds)
     return [
         *sorted(leaks, reverse=True),  # "problem: ..." before "note: ..."
+        *(f"note: {note}" for note in notes_on_pooling(corpus)),
         f"{corpus.name}: {corpus.task}, {len(corpus)} rows of {len(people)} people in {len(set(corpus.clip))} clips",
         *(f"split {part}: {count} rows" for part, count in sorted(splits.items())),
         *label_counts(corpus),

@@ -27,16 +27,19 @@ def read_table(file: Path) -> dict[str, Array]:
     """The npz layout of the table; CorpusError where the file is damaged, or a column cannot be an array."""
     try:
         table = pq.read_table(file)
+        names = table.column_names
         metadata = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
     except (pa.ArrowException, OSError) as error:
         raise CorpusError(f"{file.name} is cut short or no Parquet file: {error}".splitlines()[0]) from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{file.name}: a column's name or the metadata is not UTF-8: expected UTF-8 text.") from error
     except ValueError as error:
         raise CorpusError(f"{file.name}: pkdot in the schema's metadata is not JSON: {error}.") from error
     if not isinstance(metadata, dict):
         raise CorpusError(f"{file.name}: pkdot in the schema's metadata is {metadata!r}: expected an object in JSON.")
     columns: dict[str, Array] = {}
-    for name in table.column_names:
-        if name in columns or table.column_names.count(name) > 1:
+    for name in names:
+        if name in columns or names.count(name) > 1:
             raise CorpusError(f"{file.name} has two columns {name}: expected each name once.")
         columns[name] = _column(table.column(name), name, file.name)
     return _joined(columns, metadata, file.name)
@@ -84,7 +87,10 @@ def _column(column: "pa.ChunkedArray", name: str, file: str) -> Array:
     if pa.types.is_dictionary(whole.type):
         whole = whole.dictionary_decode()
     if pa.types.is_string(whole.type) or pa.types.is_large_string(whole.type):
-        return np.array(pc.fill_null(whole, "").to_pylist(), dtype=np.str_)
+        try:
+            return np.array(pc.fill_null(whole, "").to_pylist(), dtype=np.str_)
+        except UnicodeDecodeError:
+            raise CorpusError(f"{file}: column {name} holds text that is not UTF-8: expected UTF-8.") from None
     if pa.types.is_integer(whole.type) and name == "label":
         whole = pc.fill_null(whole, -1)
     try:

@@ -64,6 +64,28 @@ def test_a_bad_table_is_refused(tmp_path: Path, body: str, sentence: str) -> Non
         read_biosignals(path, ("gsr",))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "time\tgsr\n0\t1\n1953\t2\n".encode("utf-16"),
+        "time\tgsr\n0\t1\n1953\t2\n".encode("utf-16-le"),  # without a mark it reads as UTF-8 full of zeros
+        bytes(5000),
+        b"\x89PNG\r\n\x1a\n\xff\xfe",
+        b"time\tgsr\n" + b"0\t1\n" * 5000 + b"1953\t2\xb5\n",  # far below the header
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a_bio.csv"
+    path.write_bytes(content)
+
+    with pytest.raises(SignalError) as caught:
+        read_biosignals(path, ("gsr",))
+
+    assert str(caught.value) == (
+        "a_bio.csv is not text in UTF-8: expected columns separated by tabs; save it as UTF-8."
+    )
+
+
 @pytest.mark.parametrize("modality", ["eda", "ecg", "emg"])
 @pytest.mark.parametrize(("seconds", "rate_hz"), [(0.01, 16.0), (2.0, 16.0), (5.5, 100.0), (9.0, 33.3)])
 def test_a_tensor_has_the_specs_shape_whatever_came(modality: str, seconds: float, rate_hz: float) -> None:

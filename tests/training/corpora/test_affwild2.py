@@ -105,6 +105,20 @@ def test_what_does_not_fit_is_named(
         read_affwild2(affwild2(annotations, videos))
 
 
+def test_an_annotation_in_another_encoding_is_named(affwild2: Writer) -> None:
+    root = affwild2({"Train_Set/v": LABELS, "Train_Set/w": LABELS}, ["v.mp4", "w.mp4"])
+    path = root / "annotations" / "VA_Estimation_Challenge" / "Train_Set" / "v.txt"
+    path.write_bytes(LABELS.encode("utf-16"))
+    sentence = (
+        "annotations/VA_Estimation_Challenge/Train_Set/v.txt is not UTF-8: expected the header valence,arousal; save "
+        "it as UTF-8 text."
+    )
+
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_affwild2(root)
+    assert check_affwild2(root)[0] == f"problem: {sentence}"
+
+
 @pytest.mark.parametrize(
     ("frames", "said"), [(12, "the last 2 frames have no label"), (5, "the last 5 lines were dropped")]
 )

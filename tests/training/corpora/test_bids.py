@@ -75,6 +75,7 @@ def test_a_recording_is_read_with_its_json(bids: Writer) -> None:
 
     assert recording.columns == ("skin", "respiratory")
     assert (recording.rate_hz, recording.start_s, recording.units) == (50.0, -2.0, {"skin": "uS"})
+    assert recording.file == "sub-01_task-heat_physio.tsv.gz"
     assert recording.values.dtype == np.float64
     np.testing.assert_allclose(recording.values, values.T, atol=1e-6)
 
@@ -183,10 +184,70 @@ def test_conductance_is_turned_into_microsiemens(bids: Writer, unit: str, factor
     np.testing.assert_allclose(corpus.modalities["eda"], np.log(values[0, 0] * factor), rtol=1e-4)
 
 
-def test_an_unknown_unit_is_said(bids: Writer) -> None:
-    corpus = read_bids(bids(facts={"skin": None}), INPUTS, ("low", "high"), "pain")
+def test_units_in_words_are_turned_into_microsiemens_and_microvolts(bids: Writer) -> None:
+    time_s = np.arange(1000) / RATE_HZ
+    beating = np.stack([np.full(1000, 5e-6), 2e-4 * np.sin(2 * np.pi * 15 * time_s)], axis=1)
+    inputs = INPUTS.model_copy(
+        update={
+            "signals": {
+                "eda": SignalSpec(channels=("skin",), rate_hz=10),
+                "emg": SignalSpec(channels=("respiratory",), rate_hz=10),
+            }
+        }
+    )
+    facts = {"skin": {"Units": "siemens"}, "respiratory": {"Units": "Volt"}}
+
+    # the recording is written with six decimals
+    corpus = read_bids(bids(values=1000 * beating, facts=facts), inputs, ("low", "high"), "pain")
+
+    np.testing.assert_allclose(corpus.modalities["eda"], np.log(5000), rtol=1e-4)
+    # 0.2 V, less its mean over 5 samples, in which 15 Hz at 50 Hz has the opposite sign; rectified in ten phases
+    beat = 200_000 * (1 + 1 / (5 * np.sin(0.3 * np.pi))) * np.abs(np.sin(np.arange(10) * 0.6 * np.pi)).mean()
+    np.testing.assert_allclose(corpus.modalities["emg"][:, 0, 5:-5], np.log1p(beat), atol=0.01)
+    assert corpus.notes == ("1 events of type cue were left out.",)
+
+
+@pytest.mark.parametrize("unit", ["kOhm", "microsemens", "V", "volt", "MS", 3])
+def test_a_unit_that_is_given_and_not_understood_is_one_sentence(bids: Writer, unit: object) -> None:
+    root = bids(facts={"skin": {"Units": unit}, "respiratory": {"Units": unit}})
+    sentence = (
+        f"the JSON of sub-01_task-heat_physio.tsv.gz gives skin the unit {str(unit)!r}: expected siemens for eda, such "
+        "as uS or microsiemens."
+    )
+
+    with pytest.raises(CorpusError, match=f"^{re.escape(sentence)}$"):  # and not for breath, which may have any
+        read_bids(root, INPUTS, ("low", "high"), "pain")
+
+
+@pytest.mark.parametrize("about", [None, {}, {"Units": None}, {"Units": ""}, {"Units": "n/a"}])
+def test_a_unit_that_is_not_given_is_said(bids: Writer, about: dict[str, Any] | None) -> None:
+    corpus = read_bids(bids(facts={"skin": about}), INPUTS, ("low", "high"), "pain")
 
     assert corpus.notes[-1] == "eda: no JSON gives the unit of skin in S: taken as millionths of it."
+
+
+def test_a_unit_that_some_do_not_give_is_said_with_their_number(bids: Writer) -> None:
+    bids("sub-01", facts={"skin": None})
+    bids("sub-02")
+
+    corpus = read_bids(bids("sub-03"), INPUTS, ("low", "high"), "pain")
+
+    assert corpus.notes[-1] == "eda: no JSON of 1 of 3 runs gives the unit of skin in S: taken as millionths of it."
+
+
+def test_the_check_names_units_that_cannot_be(bids: Writer) -> None:
+    columns = {"Columns": ["GSR_left", "respiratory"], "GSR_left": {"Units": "kOhm"}, "respiratory": {"Units": "cm"}}
+
+    lines = check_bids(bids(facts=columns))
+
+    assert lines[:3] == [
+        "problem: the JSON of sub-01_task-heat_physio.tsv.gz gives GSR_left the unit 'kOhm': expected siemens for eda, "
+        "such as uS or microsiemens.",
+        "note: the unit 'cm' of respiratory is neither siemens nor volt: a recipe cannot read it as eda or emg.",
+        "1 runs of 1 people, 1 recordings that can be read",
+    ]
+    understood = columns | {"GSR_left": {"Units": "microsiemens"}, "respiratory": {"Units": "V"}}
+    assert check_bids(bids(facts=understood))[0] == "1 runs of 1 people, 1 recordings that can be read"
 
 
 def test_short_gaps_are_filled_and_long_ones_leave_the_row_unobserved(bids: Writer) -> None:
@@ -236,6 +297,7 @@ def test_sessions_and_resting_runs_without_events_are_read(bids: Writer, tmp_pat
     ("changes", "levels", "task", "sentence"),
     [
         ({"events": None}, "low high", "pain", "sub-01/func/sub-01_task-heat_events.tsv is missing: expected the"),
+        ({"events": f'onset\ttrial_type\n1\t"{"x" * 200_000}\n'}, "low high", "pain", "events.tsv is no table (field"),
         ({"events": "onset\n1\n"}, "low high", "pain", "sub-01_task-heat_events.tsv has no column trial_type"),
         (
             {"events": "onset\ttrial_type\nsoon\tlow\n"}, "low high", "pain",
@@ -284,7 +346,16 @@ def test_the_check_lists_problems_recordings_events_and_people(bids: Writer) -> 
 
 
 @pytest.mark.parametrize(
-    ("age", "band"), [("17", "0-17"), ("18", "18-35"), ("35.9", "18-35"), ("89+", "66-200"), ("n/a", "unknown")]
+    ("age", "band"),
+    [
+        ("17", "0-17"),
+        ("18", "18-35"),
+        ("35.9", "18-35"),
+        ("89+", "66-200"),
+        ("n/a", "unknown"),
+        ("nan", "unknown"),
+        ("inf", "unknown"),
+    ],
 )
 def test_ages_come_in_bands(age: str, band: str) -> None:
     assert age_band(age) == band

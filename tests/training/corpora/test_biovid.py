@@ -121,6 +121,30 @@ def test_the_check_lists_every_problem_and_counts_the_clips(biovid: Writer) -> N
     assert f"subject {WOMAN}: 1 clips" in lines
 
 
+def test_biosignals_in_another_encoding_are_named(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA1", "a"), (MAN, "BL1", "b")])
+    (root / "biosignals_filtered" / WOMAN / "a_bio.csv").write_bytes("time\tgsr\n0\t1\n1953\t2\n".encode("utf-16"))
+    sentence = "a_bio.csv is not text in UTF-8: expected columns separated by tabs; save it as UTF-8."
+
+    lines = check_biovid(root)
+
+    assert f"problem: {sentence}" in lines
+    assert any(line.startswith("like part A (no facial EMG): gsr, ecg, emg_trapezius; 2 subjects") for line in lines)
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_biovid(root)
+
+
+def test_a_list_of_samples_that_is_no_table_is_one_sentence(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA1", "a")])
+    with (root / "samples.csv").open("a") as file:
+        file.write(f'1\t"{"x" * 200_000}\n')
+
+    with pytest.raises(
+        CorpusError, match=r"samples\.csv is no table \(field larger than .*\): expected short lines, sep"
+    ):
+        read_biovid(root)
+
+
 def test_the_check_of_a_whole_corpus_finds_no_problem(drawn_pain: Path) -> None:
     lines = check_biovid(drawn_pain)
 

@@ -297,6 +297,24 @@ def test_a_bad_table_is_named_with_its_column(
         read_features(path)
 
 
+def test_text_that_is_not_utf8_is_named_with_its_column(tmp_path: Path) -> None:
+    offsets, letters = np.array([0, 1, 2], np.int32), pa.py_buffer(b"\xff\xfe")
+    latin = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets.tobytes()), letters])
+    about = {"task": "classification", "classes": ["x", "y"]}
+    columns = {"label": [0, 1], "group": ["a", "b"], "face.abcd": [1.0, 2.0]}
+
+    path = parquet(tmp_path / "f.parquet", {**columns, "group": latin}, about)
+    with pytest.raises(CorpusError, match=r"^f\.parquet: column group holds text that is not UTF-8: expected UTF-8\.$"):
+        read_features(path)
+
+    whole = parquet(tmp_path / "f.parquet", columns, about).read_bytes()
+    path.write_bytes(whole.replace(b"face.abcd", b"face.\xff\xfe\xff\xfe"))
+    with pytest.raises(
+        CorpusError, match=r"^f\.parquet: a column's name or the metadata is not UTF-8: expected UTF-8 te"
+    ):
+        read_features(path)
+
+
 def test_a_damaged_table_is_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     path.write_bytes(b"PAR1 no more")
@@ -353,6 +371,18 @@ def test_the_check_counts_classes_people_and_what_is_missing(npz: Writer) -> Non
         "person anna: 2 rows",
         "person ben: 2 rows",
     ]
+
+
+def test_the_check_says_where_rows_are_scored_by_themselves(npz: Writer) -> None:
+    own = np.array(["a", "a", "b", "b"])  # calm and tense in anna's, tense and no label in ben's
+
+    lines = check_features(npz(name="study", clip=own, label=np.array([0, 1, 1, -1])))
+
+    assert lines[:2] == [
+        "note: 1 of 2 recordings have windows of several classes, each of which is scored by itself.",
+        "study: classification, 4 rows of 2 people in 2 clips",
+    ]
+    assert not [line for line in check_features(npz(clip=own, label=np.array([1, 1, -1, 0]))) if "several" in line]
 
 
 def test_the_check_gives_the_range_of_values(npz: Writer) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -12,10 +12,19 @@ from service.device import Array, BuildItem, Result, Runner
 from service.turns import Member
 
 Outcome = Literal["ok", "failed", "cancelled"]
+LOOP: Final = -1
+"""Stands for a device where the event loop computes a batch itself."""
 
 
 class BatchItemFailed(Exception):
-    """One item could not be built or computed, alone and not for its company; `__cause__` says why."""
+    """One item could not be built or computed, alone and not for its company; `__cause__` says why.
+
+    `place` is where it computed, for the log.
+    """
+
+    def __init__(self, item: int, items: int, place: str) -> None:
+        super().__init__(f"item {item} of {items} could not be computed")
+        self.place = place
 
 
 class DeadlineExceeded(Exception):
@@ -42,12 +51,19 @@ class BatchReport(NamedTuple):
 
     runner_key: str
     size: int
-    failed: int
-    """Members that failed, also alone."""
     busy_s: float
     """Its part of the time that all lanes have together."""
     outcome: Outcome
     """`failed` if any member did; `cancelled` if the run was ended because all members had gone."""
+    place: str
+    """Where it was computed, for the log."""
+    errors: Sequence[BaseException]
+    """Of the members that failed."""
+
+    @property
+    def failed(self) -> int:
+        """Members that failed, also alone."""
+        return len(self.errors)
 
 
 class Request:
@@ -159,6 +175,7 @@ class Batch:
         "expected_s",
         "given_s",
         "members",
+        "out_of_turn",
         "processor_s",
         "requests",
         "runner",
@@ -189,6 +206,8 @@ class Batch:
         self.cancel = Cancellation()
         self.expected_s = 0.0
         """How long it should take; set by whoever estimates."""
+        self.out_of_turn = False
+        """Whether it is for this device and no other, and waited for no place there."""
         for request in self.requests:
             request.begin()
 
@@ -201,23 +220,33 @@ class Batch:
         """The thread is done with it."""
         self.processor_s += self.thread_clock()
 
-    def deliver(self, results: Sequence[Result], now_s: float) -> int:
-        """Give each member its row or its error; returns how many failed."""
-        failed = 0
+    @property
+    def place(self) -> str:
+        """Where it is computed, for the log."""
+        return "the event loop" if self.device == LOOP else f"device {self.device}"
+
+    def report(self, errors: Sequence[BaseException], busy_s: float) -> BatchReport:
+        """What is told of it once it is over, with these errors of `deliver`."""
+        outcome: Outcome = "cancelled" if self.cancel.asked else "failed" if errors else "ok"
+        return BatchReport(self.runner.key, len(self.members), busy_s, outcome, self.place, errors)
+
+    def deliver(self, results: Sequence[Result], now_s: float) -> list[BaseException]:
+        """Give each member its row or its error; returns the errors of those that failed, also alone."""
+        errors: list[BaseException] = []
         together = min(len(self.members), self.runner.warm_up.useful_batch)
         for request in self.requests:
             request.end(self.began_s, now_s, together)
         for (request, place, _), result in zip(self.members, results, strict=True):
             if isinstance(result, BaseException):
-                failed += 1
-                error = BatchItemFailed(f"item {place} of {len(request.items)} could not be computed")
+                errors.append(result)
+                error = BatchItemFailed(place, len(request.items), self.place)
                 error.__cause__ = result
                 request.fail(error)
             else:
                 request.keep(place, result)
         for request in self.requests:
             request.complete(now_s)
-        return failed
+        return errors
 
     def abandoned(self) -> bool:
         """Whether nobody waits for any of it."""

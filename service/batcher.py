@@ -14,14 +14,15 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final
 
+from service.alarm import Alarm
 from service.batch import (
+    LOOP,
     Batch,
     BatchAnswer,
     BatchInterrupted,
     BatchItemFailed,
     BatchReport,
     DeadlineExceeded,
-    Outcome,
     Request,
 )
 from service.deadlines import Deadlines
@@ -39,8 +40,6 @@ STALL_BATCHES: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 20.0
 AHEAD_S: Final = 0.02
 """A batch that takes longer is not handed out ahead: it would bind the device, and gain nothing to speak of."""
-LOOP: Final = -1
-"""Stands for a device where the event loop computes a batch itself."""
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Batcher:
         self.threads = Counter(self.devices)
         """Of each device."""
         self.room = len(self.devices) + ahead * len(self.threads)
-        """Batches that all devices have at most."""
+        """Batches that all devices have at most, with those that came out of turn."""
         self.clock, self.thread_clock, self.observer = clock, thread_clock, observer
         self.rate, self.quick = DrainRate(), Quick()
         self.turns, self.quick_turns = Turns[Request](), Turns[Request]()
@@ -89,9 +88,7 @@ class Batcher:
         self.slowest_warm_up_s = 0.0
         self.forecast = Forecast(self.threads, self.lines, self.in_hand, self.rate, clock)
         self.accepting = self.stepping = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.timer_s = math.inf
-        """The deadline that `timer` is set to."""
+        self.alarm = Alarm(clock, self._time_is_over)
         self.drained = asyncio.Event()
 
     async def start(self) -> None:
@@ -116,7 +113,7 @@ class Batcher:
                 batch.cancel.ask()
             self.in_hand.clear()
             self._abandon([*self.requests], "the service is stopping")
-            self._set_timer(math.inf)
+            self.alarm.set(math.inf)
             for lane in self.lanes:
                 self.jobs[lane.device].put(None)
             for lane in self.lanes:
@@ -142,8 +139,13 @@ class Batcher:
         finally:
             self.leave(request)
 
-    def submit(self, runner: Runner, items: Sequence[BuildItem], *, deadline_s: float) -> Request:
-        """The first half of `run`: the caller waits for `answer`, and calls `leave` in every case."""
+    def submit(
+        self, runner: Runner, items: Sequence[BuildItem], *, deadline_s: float, device: int | None = None
+    ) -> Request:
+        """The first half of `run`: the caller waits for `answer`, and calls `leave` in every case.
+
+        Where a `device` is named, that one gets the only item, before all that waits.
+        """
         if not items:
             raise ValueError("run needs at least one item")
         if not self.accepting:
@@ -152,7 +154,7 @@ class Batcher:
         request = Request(runner, items, deadline_s, now_s, self.loop.create_future())
         if deadline_s <= now_s:
             raise request.overdue()
-        self._enter(request)
+        self._enter(request, device)
         return request
 
     def leave(self, request: Request) -> None:
@@ -182,17 +184,23 @@ class Batcher:
         limit_s = max(STALL_MIN_S, STALL_BATCHES * self.slowest_warm_up_s)
         return bool(self.waiting or self.in_hand) and self.clock() - self.last_progress_s > limit_s
 
-    def _enter(self, request: Request) -> None:
+    def _enter(self, request: Request, device: int | None) -> None:
         if not self.waiting and not self.in_hand:
             self.last_progress_s = request.arrived_s
         if request.runner.key not in self.rate.per_item_s:
             self.expect([request.runner])
         self.requests.add(request)
+        self.deadlines.add(request)
+        if request.deadline_s < self.alarm.at_s:
+            self.alarm.set(request.deadline_s)
+        if device is not None:
+            batch = self._take_in_hand(device, [Member(request, *request.take())], alone=False)
+            batch.out_of_turn = True
+            self.room += 1
+            self.jobs[device].put(batch)
+            return
         quick = self.quick.takes(request)
         (self.quick_turns if quick else self.turns).add(request)
-        self.deadlines.add(request)
-        if request.deadline_s < self.timer_s:
-            self._set_timer(request.deadline_s)
         if not self.stepping and (quick or len(self.in_hand) < self.room):
             self.stepping = True
             self.loop.call_soon(self._step)  # at the end of this turn of the event loop: who comes in it, comes along
@@ -276,10 +284,11 @@ class Batcher:
         if batch not in self.in_hand:  # closed meanwhile
             return
         self.in_hand.remove(batch)
+        self.room -= batch.out_of_turn
         try:
             now_s = self.clock()
             self.last_progress_s = min([now_s, *(other.given_s for other in self.in_hand)])
-            failed = batch.deliver(results, now_s)
+            errors = batch.deliver(results, now_s)
             for request in batch.requests:
                 if request.done():
                     self._withdraw(request)
@@ -287,18 +296,17 @@ class Batcher:
             log.exception("the batch loop died and was restarted")
             self._abandon(batch.requests, "the batch loop died")
         else:
-            self._report(batch, failed, now_s - batch.began_s)
+            self._report(batch, errors, now_s - batch.began_s)
         self._note_drained()
         self._step()
 
-    def _report(self, batch: Batch, failed: int, took_s: float) -> None:
-        outcome: Outcome = "cancelled" if batch.cancel.asked else "failed" if failed else "ok"
-        if outcome == "ok":
+    def _report(self, batch: Batch, errors: Sequence[BaseException], took_s: float) -> None:
+        report = batch.report(errors, took_s / len(self.devices))
+        if report.outcome == "ok":
             self.rate.observe(batch.runner.key, len(batch.members), took_s)
             self.quick.observe(batch)
-        busy_s = took_s / len(self.devices)
         try:
-            self.observer(BatchReport(batch.runner.key, len(batch.members), failed, busy_s, outcome))
+            self.observer(report)
         except Exception:
             log.exception("a batch could not be counted")
 
@@ -318,17 +326,9 @@ class Batcher:
                 request.fail(request.overdue())
                 self._withdraw(request)
 
-    def _set_timer(self, deadline_s: float) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        self.timer, self.timer_s = None, deadline_s
-        if deadline_s < math.inf:
-            self.timer = self.loop.call_later(deadline_s - self.clock(), self._time_is_over)
-
     def _time_is_over(self) -> None:
-        self.timer_s = math.inf
         self._step()
-        self._set_timer(self.deadlines.earliest_s())
+        self.alarm.set(self.deadlines.earliest_s())
 
     def _abandon(self, requests: Iterable[Request], why: str) -> None:
         for request in requests:

@@ -92,7 +92,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
         server.run()
     except SystemExit:  # uvicorn's way to say that it cannot listen, with an exit code of its own
         return say(f"{settings.host}:{settings.port} cannot be listened on; is another service there?", code=1)
-    return 0 if server.started and app.state.lifecycle.failure is None else 1
+    return server.exit_code
 
 
 def announce(resources: Resources, settings: Settings, port: int, as_json: bool) -> None:

@@ -28,11 +28,11 @@ class RequestContext:
     """On the monotonic clock, when the headers had come."""
     task: Task | None = None
     """Set by the routes that predict; others are not in the metrics."""
-    predicts: bool = False
-    """Whether a prediction is asked for: the address tells it before the task is known."""
     code: str = "ok"
     stage: str = "upload"
     """Empty where it was refused at its headers, and so never began."""
+    predicts: bool = False
+    """Whether a prediction is asked for: the address tells it before the task is known."""
     seconds: dict[str, float] = field(default_factory=dict)
     largest_batch: int = 0
     traceparent: str | None = None

@@ -17,10 +17,11 @@ import onnxruntime
 from models.bundle import BundleError
 from models.inputs.media import MediaLimits
 from service.admission import Admission
-from service.batcher import Batcher
+from service.batcher import Batcher, BatchReport
 from service.bundles import BundleShelf, ShelfReader
 from service.decoders import Decoders
 from service.errors import DeadlineExceeded, NotReady
+from service.failures import FailureLog
 from service.offload import offload
 from service.oip.known_calls import KnownCalls
 from service.pipeline import Pipeline
@@ -100,22 +101,30 @@ class Lifecycle:
     def status(self) -> Status:
         if self.failure is not None:
             return "failed"
-        if self.resources is None:
-            return "starting"
         if self.draining:
             return "draining"
+        if self.resources is None:
+            return "starting"
         return "stalled" if self.resources.batcher.stalled() else "ok"
 
     def beyond_repair(self) -> bool:
         """Whether only a restart helps: the bundles or the device cannot serve, or it has hung for minutes."""
         if self.resources is None or not self.resources.batcher.stalled():
             return self.failure is not None
-        return time.monotonic() - self.resources.batcher.last_progress_s > HUNG_AFTER_S
+        return self.without_progress_s() > HUNG_AFTER_S
+
+    def without_progress_s(self) -> float:
+        """How long no batch has finished, where there are any to be computed."""
+        return 0.0 if self.resources is None else time.monotonic() - self.resources.batcher.last_progress_s
 
     def fail(self, reason: str) -> None:
-        """Nothing here can be repaired: readiness fails, and the process ends, to be started anew."""
-        logger.error("%s", reason)
-        self.failure = reason
+        """Nothing here can be repaired: readiness fails, and the process ends, to be started anew.
+
+        The first reason is the one that counts: everybody whose request fails with the device brings another.
+        """
+        if self.failure is None:
+            logger.error("%s", reason)
+            self.failure = reason
 
     def require(self, request_id: str | None = None) -> Resources:
         """What a request needs, with the canaries on its shelf if its id falls to them; NotReady before it is there."""
@@ -170,11 +179,17 @@ class Lifecycle:
         series.follow(shelf)
         decoders = Decoders(plan.decoders, lambda took_s: self.telemetry.decoding.add(took_s / plan.decoders))
         stack.callback(decoders.close)
+        failures = FailureLog(lambda: series.loaded)
+
+        def observe(report: BatchReport) -> None:
+            series.observe(report)
+            failures.observe(report)
+
         batcher = Batcher(
             lanes=[device for device in range(len(providers.devices)) for _ in range(plan.lanes)],
             ahead=plan.lanes,
             latency_objective_s=settings.latency_objective_s,
-            observer=series.observe,
+            observer=observe,
         )
         batcher.expect(shelf.runners())
         await batcher.start()

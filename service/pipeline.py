@@ -40,6 +40,7 @@ from service.errors import (
     UnreadableMedia,
     from_media,
 )
+from service.golden import run_everywhere
 from service.offload import ended
 from service.sandbox.process import SandboxLost
 
@@ -216,13 +217,16 @@ class Pipeline:
         return computed
 
     async def blame(self, bundle: LoadedBundle, graph: GraphSpec, deadline_s: float) -> ServiceError:
-        """Whose fault it is that a window cannot be computed: the recording's, unless the golden input fails too."""
+        """Whose fault it is that a window cannot be computed: the recording's, unless a device fails on what it proved.
+
+        Which device had the window is not asked: a service with one that no longer computes has to end in any case.
+        """
         modalities = frozenset(graph.available)
         runner, golden = bundle.runners[modalities], bundle.golden[modalities]
         try:
-            await self.batcher.run(runner, [lambda: golden], deadline_s=deadline_s)
+            await run_everywhere(self.batcher, runner, lambda: golden, deadline_s=deadline_s)
         except BatchItemFailed as error:
-            self.device_lost(f"the device no longer computes: {error.__cause__}")
+            self.device_lost(f"{error.place} no longer computes: {type(error.__cause__).__name__}: {error.__cause__}")
             return NotReady("the device of this service has failed; send the request again")
         return UnreadableMedia("what the recording shows cannot be computed; send another recording")
 

@@ -4,32 +4,43 @@ The status is held back until the first answered window, HELD_S at most, so that
 """
 
 import asyncio
+import contextlib
 import json
 import time
+from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from starlette.datastructures import Headers
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from models.inputs.prepare import Preparation
 from service import schemas
-from service.answers import answer_window, bundle_reply, media_reply, timing, warnings, window_reply
+from service.answers import bundle_reply, media_reply, timing, warnings
 from service.context import RequestContext
 from service.errors import ClientGone, ServiceError, problem_of
 from service.offload import ended
 from service.pipeline import Computed, Question
-from service.tally import TIME_DIGITS, Tally
+from service.tally import TIME_DIGITS
 from service.telemetry import Telemetry
+from service.whole import Whole
 
+T = TypeVar("T")
 MEDIA_TYPE: Final = "application/x-ndjson"
 HELD_S: Final = 10.0
 PROGRESS_S: Final = 4.5
 """Between two lines that tell the progress; at least every 5 s are promised."""
+STILL_HERE: Final = b" "
+"""In their place before the first line, which no other may precede: JSON may begin with spaces, and what lies between
+sees that the connection is alive."""
 UNREAD_S: Final = 30.0
 """A client that takes nothing for so long is given up: its recording keeps a decoder from others."""
 FAREWELL_S: Final = 1.0
-"""How long the last line of a failure may take to be sent."""
+"""How long the last line of a failure may take to be sent, with what is held before it."""
+PIECE_BYTES: Final = 65_536
+"""Sent at a time, or a line that is longer: so much must be taken within UNREAD_S."""
+START_FIELDS: Final = ("api_version", "task", "request_id", "bundle", "media")
+SUMMARY_FIELDS: Final = ("summary", "faces", "modalities", "warnings", "timing_ms")
 
 
 def wants_lines(headers: Headers) -> bool:
@@ -42,53 +53,91 @@ def wants_lines(headers: Headers) -> bool:
 
 
 class Lines:
-    """Writes the lines of one answer, in order, and waits until each has left."""
+    """Writes the lines of one answer, in order.
 
-    def __init__(self, question: Question, context: RequestContext, telemetry: Telemetry, send: Send) -> None:
-        self.question, self.context, self.telemetry, self.send = question, context, telemetry, send
-        self.tally = Tally(question.bundle.bundle.manifest)
+    Without `keeps` a window is forgotten as soon as it has left, and the decoding waits until it has. Else `whole`
+    keeps the windows, for others that wait for the same, and nothing waits for this one's reader.
+    """
+
+    def __init__(
+        self, question: Question, context: RequestContext, telemetry: Telemetry, send: Send, *, keeps: bool
+    ) -> None:
+        self.question, self.context, self.send, self.keeps = question, context, send, keeps
+        self.whole = Whole(question, context, telemetry)
         self.preparation: Preparation | None = None
-        self.held: list[bytes] = []
+        self.held: deque[bytes] = deque()
         self.begun = self.introduced = False
         """Whether the status, and the first line, have been sent."""
         self.sending = asyncio.Lock()
+        self.news = asyncio.Event()
         self.next_sign_s = time.monotonic() + HELD_S
         """When to give the next sign of life."""
 
     def opened(self, preparation: Preparation) -> None:
         self.preparation = preparation
+        self.whole.opened(preparation)
 
     async def add(self, computed: Sequence[Computed]) -> None:
-        assert self.preparation is not None  # opened before the first window
-        answered = [answer_window(self.tally.manifest, one) for one in computed]
-        self.telemetry.answered(self.question.bundle.bundle, answered)
+        replies = self.whole.replies(computed)
+        if self.keeps:
+            self.whole.windows += replies
         exclude = None if self.question.frame_detail else {"frames"}
-        for one in answered:
-            self.tally.add(one)
-            window = window_reply(self.question, self.preparation.media, one)
-            self.held.append(line("window", window.model_dump(mode="json", by_alias=True, exclude=exclude)))
-        if self.begun or self.tally.answered:
+        for reply in replies:
+            self.held.append(line("window", reply.model_dump(mode="json", by_alias=True, exclude=exclude)))
+        if not (self.begun or self.whole.tally.answered):
+            return
+        if self.keeps:
+            self.news.set()
+        else:
             await self.flush()
 
-    async def write(self, work: Coroutine[Any, Any, Preparation]) -> None:
-        """All lines, while `work` adds the windows. Raises what `work` raises; ClientGone where nobody reads."""
+    async def write(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives, while the windows that it adds leave, and signs of life.
+
+        Raises what `work` raises; ClientGone where nobody reads, with `keeps` only once `work` has ended.
+        """
         working = asyncio.create_task(work)
+        working.add_done_callback(lambda _: self.news.set())
         try:
-            while not working.done():
-                await asyncio.wait({working}, timeout=max(0.0, self.next_sign_s - time.monotonic()))
-                if not working.done() and time.monotonic() >= self.next_sign_s:
-                    await self.give_sign()
-            preparation = await working
+            await self.send_news(working)
+            return await working
+        except ClientGone:
+            if self.keeps:
+                await working  # others may wait for it; where nobody does, it ends soon
+            raise
         finally:
             working.cancel()
             await ended(working)
+
+    async def send_news(self, working: "asyncio.Task[Any]") -> None:
+        while not working.done():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.next_sign_s - time.monotonic()):
+                    await self.news.wait()
+            self.news.clear()
+            if working.done():
+                return
+            if time.monotonic() >= self.next_sign_s:
+                await self.give_sign()
+            elif self.held:
+                await self.flush()
+
+    async def end(self, preparation: Preparation) -> None:
+        """The last line, behind all windows."""
         self.held.append(self.summary(preparation))
+        await self.flush(last=True)
+
+    async def retell(self, lines: Sequence[bytes]) -> None:
+        """All lines of an answer that others' work has given, `retold`."""
+        self.held += lines
         await self.flush(last=True)
 
     async def give_sign(self) -> None:
         """The status, if it was held back; later, how far it has come."""
         self.next_sign_s = time.monotonic() + PROGRESS_S
-        if self.begun and self.preparation is not None:
+        if self.preparation is None:
+            self.held.append(STILL_HERE)
+        elif self.begun:
             done_s, total_s = self.preparation.reached_s, self.preparation.end_s
             self.held.append(
                 line("progress", {"done_s": round(done_s, TIME_DIGITS), "total_s": round(total_s, TIME_DIGITS)})
@@ -100,22 +149,41 @@ class Lines:
         self.context.code = error.code
         problem = problem_of(error, self.context.request_id)
         self.held.append(line("error", {"problem": problem}))
-        await self.flush(last=True, within_s=FAREWELL_S)
-
-    async def flush(self, *, last: bool = False, within_s: float = UNREAD_S) -> None:
-        """Send what is held. Raises ClientGone where it is not taken."""
         try:
-            async with asyncio.timeout(within_s), self.sending:
-                if not self.begun:
-                    self.begun = True
-                    self.next_sign_s = time.monotonic() + PROGRESS_S
-                    headers = [(b"content-type", MEDIA_TYPE.encode())]
-                    await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-                if not self.introduced and self.preparation is not None:
-                    self.introduced = True
-                    self.held.insert(0, self.start(self.preparation))
-                body, self.held = b"".join(self.held), []
-                await self.send({"type": "http.response.body", "body": body, "more_body": not last})
+            async with asyncio.timeout(FAREWELL_S):
+                await self.flush(last=True)
+        except TimeoutError:
+            raise ClientGone from None
+
+    async def flush(self, *, last: bool = False) -> None:
+        """Send what is held. Raises ClientGone where it is not taken."""
+        async with self.sending:
+            if not self.begun:
+                self.begun = True
+                self.next_sign_s = time.monotonic() + PROGRESS_S
+                headers = [(b"content-type", MEDIA_TYPE.encode())]
+                await self.push({"type": "http.response.start", "status": 200, "headers": headers})
+            if not self.introduced and self.preparation is not None:
+                self.introduced = True
+                self.held.appendleft(self.start(self.preparation))
+            more = True
+            while more:
+                body, more = self.take(), bool(self.held)
+                await self.push({"type": "http.response.body", "body": body, "more_body": more or not last})
+
+    def take(self) -> bytes:
+        """What comes next of what is held: whole lines, so that one that tells of a failure may always follow."""
+        taken: list[bytes] = []
+        size = 0
+        while self.held and (not taken or size + len(self.held[0]) <= PIECE_BYTES):
+            taken.append(self.held.popleft())
+            size += len(taken[-1])
+        return b"".join(taken)
+
+    async def push(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(UNREAD_S):
+                await self.send(message)
         except TimeoutError:
             raise ClientGone from None
 
@@ -130,7 +198,7 @@ class Lines:
         return line("start", head)
 
     def summary(self, preparation: Preparation) -> bytes:
-        tally, total_s = self.tally, time.monotonic() - self.context.started_s
+        tally, total_s = self.whole.tally, time.monotonic() - self.context.started_s
         foot = {
             "summary": tally.summary().model_dump(mode="json"),
             "faces": [face.model_dump(mode="json") for face in tally.face_replies()],
@@ -139,6 +207,14 @@ class Lines:
             "timing_ms": timing(self.context, total_s).model_dump(mode="json"),
         }
         return line("summary", foot)
+
+
+def retold(document: bytes) -> list[bytes]:
+    """The lines of a whole answer."""
+    answer: dict[str, Any] = json.loads(document)
+    windows = (line("window", window) for window in answer["windows"])
+    start, summary = ({name: answer[name] for name in names} for names in (START_FIELDS, SUMMARY_FIELDS))
+    return [line("start", start), *windows, line("summary", summary)]
 
 
 def line(kind: str, content: dict[str, Any]) -> bytes:

@@ -113,7 +113,7 @@ HEADERS: Final[list[dict[str, Any]]] = [
         "in": "header",
         "required": False,
         "description": "Names a request for its repeats: one that comes while it runs joins it, "
-        "a later one gets the kept answer. The same key with another payload is refused. Not for streamed answers.",
+        "a later one gets the kept answer. The same key with another payload is refused.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
     },
     {

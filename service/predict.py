@@ -22,9 +22,9 @@ from service.fields import FILES, TEXTS, Fields, decimal, read_fields
 from service.form import Form, boundary_of, read_form
 from service.idempotency import idempotency_key
 from service.lifecycle import Lifecycle, Resources
-from service.ndjson import Lines, wants_lines
+from service.ndjson import Lines, retold, wants_lines
 from service.offload import ended, offload
-from service.pipeline import Question
+from service.pipeline import Question, Sink
 from service.settings import Settings
 from service.sharing import Asked, Sharing, disconnected, payload_digest
 from service.telemetry import Telemetry
@@ -119,28 +119,31 @@ class Predictor:
     async def reply(
         self, question: Question, asked: Asked, request: Request, resources: Resources, deadline_s: float
     ) -> Response:
-        """The answer in the form that the client wants; a whole one may be that of an equal request."""
+        """The answer in the form that the client wants; it may be that of an equal request."""
         context: RequestContext = request.state.context
         if wants_lines(request.headers):
-            return await self.stream(question, request, resources, deadline_s)
-        run = partial(self.compute_whole, question, context, resources, deadline_s)
+            return await self.stream(question, asked, request, resources, deadline_s)
+        whole = Whole(question, context, self.telemetry)
+        run = partial(self.compute_whole, whole, whole, resources, deadline_s)
         return await self.sharing.answer(asked, context, run, partial(disconnected, request.receive))
 
-    async def compute_whole(
-        self, question: Question, context: RequestContext, resources: Resources, deadline_s: float
-    ) -> Response:
-        whole = Whole(question, context, self.telemetry)
-        preparation = await resources.pipeline.compute(question, deadline_s, context, whole)
+    async def compute_whole(self, whole: Whole, sink: Sink, resources: Resources, deadline_s: float) -> Response:
+        """The answer that `whole` holds once all has gone to `sink`, which keeps the windows there."""
+        preparation = await resources.pipeline.compute(whole.question, deadline_s, whole.context, sink)
         render = partial(whole.render, preparation)
         return Response(await offload(resources.threads, render), media_type="application/json")
 
-    async def stream(self, question: Question, request: Request, resources: Resources, deadline_s: float) -> Response:
+    async def stream(
+        self, question: Question, asked: Asked, request: Request, resources: Resources, deadline_s: float
+    ) -> Response:
         """The answer as JSON lines, sent when this returns. Raises as `reply` does until the status is out."""
         context: RequestContext = request.state.context
-        lines = Lines(question, context, self.telemetry, request._send)
-        work = resources.pipeline.compute(question, deadline_s, context, lines)
+        lines = Lines(question, context, self.telemetry, request._send, keeps=asked.key is not None)
         try:
-            await while_connected(lines.write(work), request.receive)
+            if asked.key is None:
+                await while_connected(self.stream_alone(lines, resources, deadline_s), request.receive)
+            else:
+                await self.stream_shared(lines, asked, request, resources, deadline_s)
         except ClientGone:
             raise
         except ServiceError as error:
@@ -157,6 +160,23 @@ class Predictor:
                 await lines.fail(ServiceError("this is a bug in the service; report it with its X-Request-ID"))
             raise
         return Sent()
+
+    async def stream_alone(self, lines: Lines, resources: Resources, deadline_s: float) -> None:
+        """The lines of a run that nobody shares."""
+        work = resources.pipeline.compute(lines.question, deadline_s, lines.context, lines)
+        await lines.end(await lines.write(work))
+
+    async def stream_shared(
+        self, lines: Lines, asked: Asked, request: Request, resources: Resources, deadline_s: float
+    ) -> None:
+        """The lines of a run that repeats may join, of the one that this request joins, or of the kept answer."""
+        run = partial(self.compute_whole, lines.whole, lines, resources, deadline_s)
+        left = partial(disconnected, request.receive)
+        response = await lines.write(self.sharing.answer(asked, lines.context, run, left))
+        if lines.preparation is not None:
+            await lines.end(lines.preparation)
+        else:
+            await lines.retell(await offload(resources.threads, partial(retold, bytes(response.body))))
 
 
 class Sent(Response):

@@ -23,11 +23,15 @@ class Whole:
         self.media = preparation.media
 
     async def add(self, computed: Sequence[Computed]) -> None:
+        self.windows += self.replies(computed)
+
+    def replies(self, computed: Sequence[Computed]) -> list[WindowReply]:
+        """The next windows as they will be sent; whether they are kept is the caller's to say."""
         answered = [answer_window(self.tally.manifest, one) for one in computed]
         self.telemetry.answered(self.question.bundle.bundle, answered)
         for one in answered:
             self.tally.add(one)
-            self.windows.append(window_reply(self.question, self.media, one))
+        return [window_reply(self.question, self.media, one) for one in answered]
 
     def render(self, preparation: Preparation) -> bytes:
         """The document; with thousands of windows too long a work for the event loop."""

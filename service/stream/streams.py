@@ -1,7 +1,9 @@
 """All open streams of one app: how many there may be, how each begins, and how all end when the service drains."""
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final
 
 from starlette.responses import Response
@@ -15,11 +17,14 @@ from service.lifecycle import Lifecycle
 from service.logs import logger
 from service.settings import Settings
 from service.stream.messages import SUBPROTOCOL, Hello, read_hello
+from service.stream.newcomers import Newcomers
 from service.stream.session import Asked, GoingAway, Session
 from service.stream.wire import DONE, GOING_AWAY, close, fail, receive
 from service.telemetry import Telemetry
 
 HELLO_WITHIN_S: Final = 5.0
+NEWCOMERS_A_STREAM: Final = 4
+"""How many may be about to say hello, for each stream that may be open."""
 RETRY_AFTER_S: Final = 10
 
 
@@ -29,6 +34,7 @@ class Streams:
     def __init__(self, settings: Settings, lifecycle: Lifecycle, telemetry: Telemetry, access: Access) -> None:
         self.settings, self.lifecycle, self.telemetry, self.access = settings, lifecycle, telemetry, access
         self.threads = ThreadPoolExecutor(settings.max_streams, "stream")
+        self.newcomers = Newcomers(NEWCOMERS_A_STREAM * settings.max_streams)
         self.open: set[asyncio.Event] = set()
         """Of each open stream, what to set where it shall leave."""
 
@@ -60,6 +66,28 @@ class Streams:
         """Raises ServiceError, ClientGone and GoingAway."""
         if self.lifecycle.draining:
             raise GoingAway
+        resources = self.lifecycle.require(context.request_id)
+        hello = await self.hello(socket, context.client)
+        if self.lifecycle.draining:
+            raise GoingAway
+        with self.access.admitted(hello.token, context), self.place() as leave:
+            asked = Asked.of(hello, task, resources, self.settings.max_stream_message_bytes)
+            await Session(asked, socket, context, resources, self.telemetry, self.threads, leave).run()
+
+    async def hello(self, socket: WebSocket, address: str) -> Hello:
+        """Raises ServiceError and ClientGone."""
+        coming = receive(socket, self.settings.max_stream_message_bytes)
+        try:
+            came = await self.newcomers.hear(coming, address, HELLO_WITHIN_S)
+        except TimeoutError:
+            raise UploadTooSlow(f"the hello did not come within {HELLO_WITHIN_S:g} s") from None
+        if came.get("text") is None:
+            raise MalformedRequest("the first message must be the hello, as text")
+        return read_hello(came["text"])
+
+    @contextmanager
+    def place(self) -> Iterator[asyncio.Event]:
+        """A place among the open streams, and what is set where it shall be left. Raises Overloaded."""
         if len(self.open) >= self.settings.max_streams:
             raise Overloaded(
                 f"{len(self.open)} streams are open, as many as are allowed; try again in {RETRY_AFTER_S} s",
@@ -69,25 +97,10 @@ class Streams:
         self.open.add(leave)
         self.telemetry.streams.inc()
         try:
-            resources = self.lifecycle.require(context.request_id)
-            hello = await self.hello(socket)
-            with self.access.admitted(hello.token, context):
-                asked = Asked.of(hello, task, resources, self.settings.max_stream_message_bytes)
-                session = Session(asked, socket, context, resources, self.telemetry, self.threads, leave)
-                await session.run()
+            yield leave
         finally:
             self.open.discard(leave)
             self.telemetry.streams.dec()
-
-    async def hello(self, socket: WebSocket) -> Hello:
-        try:
-            async with asyncio.timeout(HELLO_WITHIN_S):
-                came = await receive(socket, self.settings.max_stream_message_bytes)
-        except TimeoutError:
-            raise UploadTooSlow(f"the hello did not come within {HELLO_WITHIN_S:g} s") from None
-        if came.get("text") is None:
-            raise MalformedRequest("the first message must be the hello, as text")
-        return read_hello(came["text"])
 
     def leave(self) -> None:
         """Let every stream end, as the service drains; its client may begin another one elsewhere."""

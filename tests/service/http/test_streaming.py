@@ -50,10 +50,15 @@ def gate_frames(monkeypatch: pytest.MonkeyPatch, gate: Callable[[float, Callable
             yield frame
 
     functions = {name: getattr(media, name) for name in ("probe", "sound_pieces", "decode_picture")}
+    open_decoders(monkeypatch, lambda: SimpleNamespace(frames_at=frames_at, **functions))
+
+
+def open_decoders(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]) -> None:
+    """Where there is no sandbox: each recording is decoded by what `make` gives."""
 
     @contextmanager
     def decoder(left_s: float) -> Iterator[Any]:  # noqa: ARG001 - as in_process
-        yield SimpleNamespace(frames_at=frames_at, **functions)
+        yield make()
 
     monkeypatch.setattr("service.lifecycle.in_process", decoder)
 
@@ -180,8 +185,9 @@ def test_what_fails_before_the_first_answer_has_its_own_status(
     assert reply.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("headers", [LINES, LINES | {"idempotency-key": "k"}], ids=["alone", "with a key"])
 def test_the_first_window_is_read_before_the_last_frame_is_decoded(
-    make_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, clips: Path
+    make_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, clips: Path, headers: dict[str, str]
 ) -> None:
     go_on, decoded = threading.Event(), []
 
@@ -193,7 +199,8 @@ def test_the_first_window_is_read_before_the_last_frame_is_decoded(
     gate_frames(monkeypatch, gate)
     live = make_server(sandbox="off")
     files = {"video": (clips / "face_noface.mov").read_bytes()}
-    with httpx2.stream("POST", f"http://127.0.0.1:{live.port}{PAIN}", files=files, headers=LINES, timeout=60) as reply:
+    url = f"http://127.0.0.1:{live.port}{PAIN}"
+    with httpx2.stream("POST", url, files=files, headers=headers, timeout=60) as reply:
         lines = reply.iter_lines()
         start, first = json.loads(next(lines)), json.loads(next(lines))
         seen_by_then = max(decoded)
@@ -267,6 +274,40 @@ def test_signs_of_life_come_while_nothing_can_be_answered(
     assert [line["done_s"] for line in progress] == sorted(line["done_s"] for line in progress)
     assert {line["total_s"] for line in progress} <= {4.0}  # the end of the last window
     assert all(set(line) == {"type", "done_s", "total_s"} for line in progress)
+
+
+@pytest.mark.parametrize(
+    ("refused", "types"),
+    [(False, ["start", "window", "window", "summary"]), (True, ["error"])],
+    ids=["good", "refused"],
+)
+def test_bytes_that_belong_to_the_first_line_come_while_it_waits_for_a_decoder(
+    make_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, clips: Path, refused: bool, types: list[str]
+) -> None:
+    monkeypatch.setattr("service.ndjson.HELD_S", 0.0)
+    monkeypatch.setattr("service.ndjson.PROGRESS_S", 0.01)
+    is_free = threading.Event()
+
+    def wait() -> Any:
+        assert is_free.wait(WAIT_S)
+        if refused:
+            raise MediaError("too_large", "the recording has 99 streams; at most 16 are accepted")
+        return media
+
+    open_decoders(monkeypatch, wait)
+    live = make_server(sandbox="off")
+    files = {"video": (clips / "single_face.mp4").read_bytes()}
+    url = f"http://127.0.0.1:{live.port}{PAIN}"
+    with httpx2.stream("POST", url, files=files, headers=LINES, timeout=60) as reply:
+        pieces = reply.iter_raw()
+        waiting = b"".join(next(pieces) for _ in range(3))
+        is_free.set()
+        text = waiting + b"".join(pieces)
+
+    assert (reply.status_code, waiting.strip(b" ")) == (200, b"")
+    assert len(waiting) >= 3
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["type"] for line in lines if line["type"] != "progress"] == types
 
 
 @pytest.mark.parametrize("headers", [{}, LINES], ids=["whole", "lines"])

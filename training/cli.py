@@ -186,12 +186,13 @@ def _train(arguments: argparse.Namespace) -> object:
 
 
 def _evaluate(arguments: argparse.Namespace) -> object:
-    from training.run import evaluate_run
+    from training.run import INTERVALS, evaluate_run
 
     setting, folder = _open_run(arguments.run_folder)
     scores = evaluate_run(setting, folder)
     print(f"pkdot: {' '.join(setting.protocol)}", file=sys.stderr)
-    return scores
+    intervals = folder.metrics()[INTERVALS]
+    return {who: {**own, "intervals": intervals[who]} for who, own in scores.items()}
 
 
 def _export(arguments: argparse.Namespace) -> object:

@@ -14,26 +14,31 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from tqdm import tqdm
 
 from models.nets.student import Student
 from models.nets.teacher import Teacher
-from training.config import RunConfig
+from training.config import ConfigError, RunConfig, reason
+from training.contents import Contents, contents_of, require_same
 from training.corpora.splits import fold_count
 from training.failures import Failure, write_reason
 from training.losses.transport import NotConverged
 from training.predictions import Predictions, load_predictions
 from training.run_folder import RunFolder
+from training.stages.checks import check_encoders
 from training.stages.diagnostics import matrices
-from training.stages.evaluate import predict_people
+from training.stages.evaluate import predict_constant, predict_people
 from training.stages.kept import label, load_row, shared_stages, student_stages
 from training.stages.material import Encoders
 from training.stages.methods import ROWS
 from training.stages.prepare import open_setting, read_windows
 from training.stages.setting import Setting
-from training.stages.student import StudentError
+from training.stages.student import StudentError, forget_ratios
 
 TEACHER = "teacher"
+CONSTANT = "constant"
+"""The answer that ignores its input."""
 Results = dict[str, list[Predictions]]
 """Row to what it said of everybody, one for each seed."""
 
@@ -47,7 +52,7 @@ class Compared(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A method for one set of available modalities, or the teacher."""
+    """A method for one set of available modalities, the teacher, or the constant answer, which needs no modality."""
 
     method: str
     available: tuple[str, ...]
@@ -55,19 +60,35 @@ class Row(NamedTuple):
     @property
     def name(self) -> str:
         """How the row is called in tables."""
-        return f"{self.method} ({label(self.available)})"
+        return f"{self.method} ({label(self.available)})" if self.available else self.method
 
     @property
     def file(self) -> str:
         """How its checkpoint and predictions are called."""
         plain = "".join(c if c.isalnum() or c in "+=." else "-" for c in self.method)
-        return f"{plain}-{label(self.available)}"
+        return f"{plain}-{label(self.available)}" if self.available else plain
+
+
+def check_methods(config: RunConfig, methods: Sequence[str]) -> None:
+    """Raise ConfigError where what a row changes does not go with the rest of the recipe."""
+    for name in methods:
+        method = ROWS[name]
+        try:
+            student = method.change(config.student)
+        except ValidationError as error:
+            raise ConfigError(f"the row {name!r} cannot be made from {config.name}: student: {reason(error)}") from None
+        if student.bank and "OT" in method.terms and method.teacher not in ("joint", "shuffled"):
+            raise ConfigError(
+                f"the row {name!r} cannot be made from {config.name}: student.bank holds what the joint teacher says, "
+                "and this row has another; leave the row or the bank out"
+            )
 
 
 def rows_of(config: RunConfig, methods: Sequence[str]) -> list[Row]:
-    """The teacher, then every method for every student that has something to hallucinate."""
+    """The teacher, the constant answer, then every method for every student that has something to hallucinate."""
     students = [available for available in config.students if config.missing(available)]
-    return [Row(TEACHER, config.modalities), *(Row(m, available) for available in students for m in methods)]
+    references = (Row(TEACHER, config.modalities), Row(CONSTANT, ()))
+    return [*references, *(Row(m, available) for available in students for m in methods)]
 
 
 def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None) -> list[RunConfig]:
@@ -85,10 +106,18 @@ def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None) -> list
 def compare(
     config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[str], *, folds: int | None, jobs: int
 ) -> Compared:
-    """Run what is not done yet, `jobs` cells at once, and gather the predictions."""
+    """Run what is not done yet, `jobs` cells at once, and gather the predictions.
+
+    Raises ConfigError, before anything is written, where a row and the recipe do not go together, or where a cell was
+    made with another configuration, or from a corpus that held something else: a row of one corpus is not to be
+    compared with one of another.
+    """
+    check_methods(config, methods)
+    check_encoders(config)
     rows, cells = rows_of(config, methods), cells_of(config, seeds, folds)
+    contents = _claim(config, cells, path)
     todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
-    run = partial(run_cell, path=path, rows=rows)
+    run = partial(run_cell, path=path, rows=rows, contents=contents)
     bar = partial(tqdm, total=len(cells), initial=len(cells) - len(todo), desc=config.name, unit="cell")
     if jobs == 1:
         for cell in bar(todo):
@@ -97,6 +126,24 @@ def compare(
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
             list(bar(pool.map(run, todo)))
     return gather(path, cells, rows)
+
+
+def _claim(config: RunConfig, cells: Sequence[RunConfig], path: Path) -> Contents:
+    """What the corpus holds, when all that is there of the cells was made from that and with their configurations."""
+    folders = [RunFolder(cell_folder(path, cell)) for cell in cells]
+    for cell, folder in zip(cells, folders, strict=True):
+        folder.check(cell, resume=True)
+    contents = corpus_contents(config)
+    for folder in folders:
+        require_same(folder.contents(), contents, path)
+    for folder in folders:
+        folder.adopt(contents)
+    return contents
+
+
+def corpus_contents(config: RunConfig) -> Contents:
+    """What the corpus of all cells holds."""
+    return contents_of(*read_windows(config))
 
 
 def cell_folder(path: Path, cell: RunConfig) -> Path:
@@ -136,12 +183,13 @@ def joined_folds(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(parts[0].task, parts[0].names, person, item, truth, said)
 
 
-def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
-    """Train and test every row of one seed and fold that is not done yet."""
+def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row], contents: Contents) -> None:
+    """Train and test every row of one seed and fold that is not done yet; the corpus must still hold `contents`."""
     folder = RunFolder(cell_folder(path, cell))
     folder.check(cell, resume=True)
     with open_setting(cell, folder.path) as setting:
-        folder.begin(cell, resume=True)
+        require_same(contents, setting.contents, path)
+        folder.begin(cell, contents, resume=True)
         folder.add_metrics("protocol", {"split": setting.split.sentence, "notes": setting.corpus.notes})
         encoders, teacher = shared_stages(setting, folder)
         for row in rows:
@@ -151,6 +199,7 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row]) -> None:
                 said = _test_row(setting, folder, encoders, teacher, row)
             except (StudentError, NotConverged) as error:  # the other rows do not need this one
                 write_reason(_reason(folder.path, row), str(error))
+                forget_ratios(folder.scratch, row.file)
             else:
                 said.save(_file(folder.path, row))
 
@@ -160,6 +209,8 @@ def _test_row(setting: Setting, folder: RunFolder, encoders: Encoders, teacher: 
     everything = setting.config.modalities
     if row.method == TEACHER:
         return predict_people(setting, teacher, everything, setting.test)
+    if row.method == CONSTANT:
+        return predict_constant(setting, setting.test)
     method = ROWS[row.method]
     student_stages(setting, folder, encoders, teacher, row.available, method, row.file)
     student = load_row(setting, folder, row.available, row.file, method)

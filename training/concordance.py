@@ -3,6 +3,8 @@
 Axes: P people, N frames, D draws.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,20 +30,39 @@ def person_moments(values: Floats, truth: Floats, person: NDArray[np.generic]) -
     return np.stack([frames, mean_v, mean_t, mean(v * v), mean(t * t), mean(v * t)], axis=1)
 
 
+class PooledMoments(NamedTuple):
+    """Over all frames of a draw: (D, ...) each, ... being leading axes such as seeds and outputs."""
+
+    bias: Floats
+    """Mean value less mean truth."""
+    variance: Floats
+    """Of the values (population)."""
+    truth_variance: Floats
+    covariance: Floats
+
+
+def pooled_moments(weights: Floats, moments: Floats) -> PooledMoments:
+    """Over all frames of people who count `weights` (D, P) times, from `person_moments` (..., P, 6)."""
+    sums = np.tensordot(weights, _sums(moments), axes=(1, -2))  # (D, ..., 6)
+    frames, v, t, vv, tt, vt = np.moveaxis(sums, -1, 0)  # (D, ...) each
+    v, t = v / frames, t / frames
+    return PooledMoments(v - t, vv / frames - v * v, tt / frames - t * t, vt / frames - v * t)
+
+
 def pooled_ccc(weights: Floats, moments: Floats) -> Floats:
     """CCC over all frames of people who count `weights` (D, P) times, (..., P, 6) to (D,); 0 where all is constant.
 
     Lin (Biometrics 45, 1989) with population moments. Leading axes, such as seeds and outputs, are averaged after the
     CCC is taken.
     """
-    sums = np.tensordot(weights, _sums(moments), axes=(1, -2))  # (D, ..., 6)
-    frames, v, t, vv, tt, vt = np.moveaxis(sums, -1, 0)  # (D, ...) each
-    v, t = v / frames, t / frames
-    covariance = vt / frames - v * t
-    spread = vv / frames - v * v + tt / frames - t * t + (v - t) ** 2
-    ccc = np.divide(2.0 * covariance, spread, out=np.zeros_like(spread), where=spread > 0)
-    pooled: Floats = ccc.reshape(len(weights), -1).mean(axis=1)
+    pooled: Floats = ccc_of(pooled_moments(weights, moments)).reshape(len(weights), -1).mean(axis=1)
     return pooled
+
+
+def ccc_of(m: PooledMoments) -> Floats:
+    """Lin's CCC of each draw, (D, ...); 0 where all is constant."""
+    spread = m.variance + m.truth_variance + m.bias**2
+    return np.divide(2.0 * m.covariance, spread, out=np.zeros_like(spread), where=spread > 0)
 
 
 def _sums(moments: Floats) -> Floats:

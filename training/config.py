@@ -4,11 +4,12 @@ A recipe is a YAML file (`training/configs`); `--set student.ot_weight=0.4` chan
 """
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from models.inputs.signals import PREPARATIONS
 from models.inputs.voice import mel_filters
@@ -162,9 +163,31 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {key or 'recipe'}: {first['msg']}") from None
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ConfigError(f"{path}: {key or 'recipe'}: {reason(error)}") from None
+
+
+def reason(error: ValidationError) -> str:
+    """What is wrong with the first key that `error` names, and of a key that there is not, which ones there are."""
+    first = error.errors()[0]
+    if first["type"] != "extra_forbidden":
+        return first["msg"].removeprefix("Value error, ")
+    *section, key = first["loc"]
+    known = _keys(RunConfig, section)
+    nearest = get_close_matches(str(key), known)
+    if nearest:
+        return f"there is no such key; did you mean {' or '.join(nearest)}?"
+    return f"there is no such key; expected one of {', '.join(known)}"
+
+
+def _keys(kind: Any, section: Sequence[int | str]) -> list[str]:
+    """The keys of the model at `section` below the type `kind`: a model, a dict of such, or either or None."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields
+        return _keys(fields[str(section[0])].annotation, section[1:]) if section else list(fields)
+    if get_origin(kind) is dict:
+        return _keys(get_args(kind)[1], section[1:])
+    return [key for option in get_args(kind) for key in _keys(option, section)]
 
 
 def _set(values: dict[str, object], override: str) -> None:

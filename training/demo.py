@@ -73,7 +73,7 @@ def _make_bundle(task: str, out: Path) -> Clip:
     folder.check(config, resume=True)
     say(f"{task}: draw the synthetic corpus in {config.corpus.kind}'s format, find the faces, cut the windows.")
     with open_setting(config, folder.path) as setting:
-        folder.begin(config, resume=True)
+        folder.begin(config, setting.contents, resume=True)
         counts = ", ".join(f"{count} {part}" for part, count in setting.split.counts(setting.corpus.clips).items())
         say(f"{task}: train the teacher on {', '.join(config.modalities)}. People: {counts}.")
         encoders, teacher = shared_stages(setting, folder)

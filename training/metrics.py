@@ -18,28 +18,25 @@ Floats = NDArray[np.float64]
 def pain_metrics(probabilities: Floats, levels: Ints) -> dict[str, float]:
     """Scores of level probabilities (N, K), a row of NaN where a clip got no answer, against levels (N,) in 0..K-1.
 
-    Accuracy over all levels, accuracy of lowest against highest (a prediction of the upper half of the levels counts
-    as the highest; left out where no clip has either level), macro-F1, mean absolute error in levels, quadratic
-    weighted kappa, and ICC(3,1) of the expected level. A clip without an answer is wrong in every one of them: in the
-    last three it counts as the level farthest from the true one.
+    Accuracy over all levels, balanced accuracy, accuracy of lowest against highest (a prediction of the upper half of
+    the levels counts as the highest; left out where no clip has either level), macro-F1, mean absolute error in levels,
+    quadratic weighted kappa, and ICC(3,1) of the expected level. A clip without an answer is wrong in every one of
+    them: in the last three it counts as the level farthest from the true one.
     """
-    predicted, count = likeliest(probabilities), probabilities.shape[1]
-    answered = predicted >= 0
-    farthest = np.where(levels > (count - 1) / 2, 0, count - 1)
-    levels_given = np.where(answered, predicted, farthest)
-    expected = np.where(answered, probabilities @ np.arange(count), farthest)
+    predicted = likeliest(probabilities)
+    levels_given, expected = in_doubt_farthest(probabilities, levels)
     scores = {
         "accuracy": float((predicted == levels).mean()),
+        "balanced_accuracy": balanced_accuracy_score(predicted, levels),
         "macro_f1": macro_f1_score(predicted, levels),
         "mean_absolute_error": float(np.abs(levels_given - levels).mean()),
         "qwk": qwk_score(levels_given, levels),
         "icc_3_1": icc_3_1_score(np.stack([expected, levels], axis=1)),
-        "unanswered": float((~answered).sum()),
+        "unanswered": float((predicted < 0).sum()),
         "clips": float(len(levels)),
     }
-    extremes = (levels == 0) | (levels == count - 1)
+    right, extremes = right_of_extremes(probabilities, levels)
     if extremes.any():
-        right = answered & ((predicted > (count - 1) / 2) == (levels == count - 1))
         scores["accuracy_lowest_highest"] = float(right[extremes].mean())
     return scores
 
@@ -51,17 +48,15 @@ def classification_metrics(probabilities: Floats, classes: Ints) -> dict[str, fl
     the second. A clip without an answer is wrong in all of them: in the last it is ranked on the wrong end.
     """
     predicted = likeliest(probabilities)
-    unanswered = predicted < 0
     scores = {
         "accuracy": float((predicted == classes).mean()),
         "balanced_accuracy": balanced_accuracy_score(predicted, classes),
         "macro_f1": macro_f1_score(predicted, classes),
-        "unanswered": float(unanswered.sum()),
+        "unanswered": float((predicted < 0).sum()),
         "clips": float(len(classes)),
     }
     if probabilities.shape[1] == 2 and len(np.unique(classes)) == 2:
-        wrong_end = np.where(classes == 1, -np.inf, np.inf)
-        scores["auc"] = auc_score(np.where(unanswered, wrong_end, probabilities[:, 1]), classes)
+        scores["auc"] = auc_score(ranked_wrong(probabilities, classes), classes)
     return scores
 
 
@@ -89,6 +84,27 @@ def likeliest(probabilities: Floats) -> Ints:
     """The likeliest of each row (N, K), the lowest of equals; -1 for a row of NaN."""
     answered = np.isfinite(probabilities).all(axis=1)
     return np.where(answered, np.nan_to_num(probabilities).argmax(axis=1), -1)
+
+
+def in_doubt_farthest(probabilities: Floats, levels: Ints) -> tuple[Ints, Floats]:
+    """The likeliest and the expected level of each clip, (N,); without an answer the farthest from `levels` (N,)."""
+    predicted, highest = likeliest(probabilities), probabilities.shape[1] - 1
+    farthest = np.where(levels > highest / 2, 0, highest)
+    expected = probabilities @ np.arange(highest + 1)
+    return np.where(predicted >= 0, predicted, farthest), np.where(predicted >= 0, expected, farthest)
+
+
+def right_of_extremes(probabilities: Floats, levels: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which clips of the lowest or highest level are answered in its half, and which have such a level, (N,) each."""
+    predicted, highest = likeliest(probabilities), probabilities.shape[1] - 1
+    extremes = (levels == 0) | (levels == highest)
+    return extremes & (predicted >= 0) & ((predicted > highest / 2) == (levels == highest)), extremes
+
+
+def ranked_wrong(probabilities: Floats, classes: Ints) -> Floats:
+    """The probability of the second of two classes, (N,); without an answer infinite, on the wrong end."""
+    wrong_end = np.where(classes == 1, -np.inf, np.inf)
+    return np.where(likeliest(probabilities) < 0, wrong_end, probabilities[:, 1])
 
 
 def balanced_accuracy_score(predicted: Ints, truth: Ints) -> float:

@@ -4,7 +4,8 @@ from base64 import b64encode
 from html import escape
 from pathlib import Path
 
-from training.table import Table, notes, render
+from training.table import Table
+from training.table_text import cells_of_table, notes
 
 STYLE = (
     "body{font:15px/1.4 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
@@ -16,10 +17,11 @@ STYLE = (
 def write_page(table: Table, plots: Path, file: Path) -> None:
     """Write `file` as HTML that needs no other file and no network; `plots` is the folder of the PNG files."""
     figures = [_figure(plot) for plot in sorted(plots.glob("*.png"))]
-    file.write_text(render(table, _html_table) + "\n".join([*figures, "</body></html>", ""]), encoding="utf-8")
+    file.write_text(_html_table(table) + "\n".join([*figures, "</body></html>", ""]), encoding="utf-8")
 
 
-def _html_table(table: Table, head: list[str], body: list[list[str]]) -> str:
+def _html_table(table: Table) -> str:
+    cells = cells_of_table(table)
     said = " ".join((f"{table.seeds} seeds, {table.people} people.", *table.sentences))
     return "\n".join(
         [
@@ -28,11 +30,16 @@ def _html_table(table: Table, head: list[str], body: list[list[str]]) -> str:
             f"<style>{STYLE}</style></head><body>",
             f"<h1>{escape(table.name)}</h1>",
             f"<p><strong>{escape(said)}</strong></p>",
-            f"<table>{_row('th', head)}{''.join(_row('td', cells) for cells in body)}</table>",
+            _rows(cells.head, cells.rows),
+            *([] if table.common is None else [f"<h2>{table.common.title}</h2>", _rows(cells.head, cells.common)]),
             f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in notes(table))}</ul>",
             "",
         ]
     )
+
+
+def _rows(head: list[str], rows: list[list[str]]) -> str:
+    return f"<table>{_row('th', head)}{''.join(_row('td', row) for row in rows)}</table>"
 
 
 def _row(cell: str, texts: list[str]) -> str:

@@ -3,7 +3,8 @@
 Axes: n items (clips, or labelled frames), K levels or classes, C values.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,23 @@ class Predictions:
     said: Floats
     """(n, K) probabilities, NaN for no answer; or (n, C)."""
 
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """(n,): which items have an answer. Values always are there: the nearest window's, or the training mean."""
+        there: NDArray[np.bool_] = np.all(np.isfinite(self.said), axis=1)
+        return there
+
+    def pick(self, chosen: NDArray[np.bool_]) -> "Predictions":
+        """Only the items that are True in `chosen` (n,)."""
+        return replace(
+            self, person=self.person[chosen], item=self.item[chosen], truth=self.truth[chosen], said=self.said[chosen]
+        )
+
     def scores(self) -> dict[str, float]:
-        """Every score of the task over all items."""
+        """Every score of the task over all items, how many those are, and how many people."""
+        return self._scores() | {"people": float(len(np.unique(self.person)))}
+
+    def _scores(self) -> dict[str, float]:
         if self.task == "pain":
             return pain_metrics(self.said, self.truth.astype(np.int64))
         if self.task == "classification":
@@ -57,6 +73,14 @@ class Predictions:
                 truth=self.truth,
                 said=self.said,
             )
+
+
+def answered_in_all(said: Sequence[Predictions]) -> NDArray[np.bool_]:
+    """(n,): which items have an answer in all of `said`; ValueError unless they are of the same items in one order."""
+    if any(not np.array_equal(one.item, said[0].item) for one in said):
+        raise ValueError("rows are compared on the same items, but theirs differ")
+    there: NDArray[np.bool_] = np.all([one.answered for one in said], axis=0)
+    return there
 
 
 def load_predictions(file: Path) -> Predictions:

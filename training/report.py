@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from training.compare import Results, cell_folder, cells_of, compare, protocol_sentences, rows_of
+from training.compare import CONSTANT, Results, cell_folder, cells_of, compare, protocol_sentences, rows_of
 from training.config import RunConfig
 from training.page import write_page
 from training.plots import draw_ablations, draw_bars, draw_calibration, draw_matrices
-from training.table import Table, adjusted, latex, make_table, markdown, write_csv
+from training.table import Table, adjusted, make_table
+from training.table_text import latex, markdown, write_csv
 
 
 class Report(NamedTuple):
@@ -69,7 +70,7 @@ def _draw(
     plots.mkdir(exist_ok=True)
     draw_bars(table, plots / "rows.png")
     draw_ablations(table, plots / "ablations.png")
-    shown = [name for name in results if not name.startswith("ablation")]
+    shown = [name for name in results if name != CONSTANT and not name.startswith("ablation")]
     draw_calibration({name: results[name] for name in shown[:8]}, plots / "calibration.png")
     for row in rows_of(config, methods):
         file = cell_folder(path, first) / f"matrices-{row.file}.npz"

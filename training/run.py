@@ -12,6 +12,7 @@ from models.nets.student import Student
 from training.config import ConfigError, RunConfig
 from training.distributed import is_first_rank
 from training.run_folder import RunFolder
+from training.score_intervals import score_intervals
 from training.stages.calibration import calibrate
 from training.stages.evaluate import group_scores, predict_people
 from training.stages.export import Measured, export_bundle
@@ -21,6 +22,8 @@ from training.stages.out_of_fold import out_of_fold_scores, train_out_of_fold
 from training.stages.prepare import open_setting
 from training.stages.setting import Setting
 
+INTERVALS = "test_intervals"
+"""In metrics.json: of each score, 95 % over the test people."""
 CALIBRATIONS = "test_calibration"
 """In metrics.json; written last of what `evaluate_run` finds."""
 
@@ -30,7 +33,7 @@ def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle | None:
     folder = RunFolder(path)
     folder.check(config, resume=resume)
     with open_setting(config, folder.path) as setting:
-        folder.begin(config, resume=resume)
+        folder.begin(config, setting.contents, resume=resume)
         encoders, teacher = shared_stages(setting, folder)
         for available in config.students:
             student_stages(setting, folder, encoders, teacher, available, ROWS["PKDOT"], f"student-{label(available)}")
@@ -42,7 +45,11 @@ def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle | None:
 
 
 def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, float]]:
-    """Scores of the teacher and of every student on the test people, also written to metrics.json."""
+    """Scores of the teacher and of every student on the test people, also written to metrics.json.
+
+    Raises ConfigError where the corpus is not what the run was trained on.
+    """
+    folder.check_corpus(setting.contents)
     config = setting.config
     nets: dict[str, tuple[nn.Module, tuple[str, ...]]] = {"teacher": (load_teacher(setting, folder), config.modalities)}
     for available, student in _students(setting, folder).items():
@@ -51,21 +58,28 @@ def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, flo
     scores: dict[str, dict[str, float]] = {}
     groups: dict[str, Any] = {}
     calibrations: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
     for who, (net, needed) in nets.items():
         calibration, fit = calibrate(setting, net, needed, out_of_fold_scores(setting, folder, needed))
         said = predict_people(setting, net, needed, setting.test, temperature=calibration.temperature)
         said.save(folder.path / "predictions" / f"{who.replace(' ', '-')}.npz")
         scores[who] = said.scores()
+        intervals[who] = score_intervals([said])
         groups[who] = {name: report._asdict() for name, report in group_scores(setting, said).items()}
         calibrations[who] = {"temperature_fit": fit and fit._asdict(), **calibration.model_dump()}
     folder.add_metrics("test", scores)
+    folder.add_metrics(INTERVALS, intervals)
     folder.add_metrics("test_groups", groups)
     folder.add_metrics(CALIBRATIONS, calibrations)
     return scores
 
 
 def export_run(setting: Setting, folder: RunFolder, to: Path | None = None) -> Bundle:
-    """Write the run's bundle, with what `evaluate_run` found, into `to` or the run's own folder."""
+    """Write the run's bundle, with what `evaluate_run` found, into `to` or the run's own folder.
+
+    Raises ConfigError where the corpus is not what the run was trained on.
+    """
+    folder.check_corpus(setting.contents)
     students = _students(setting, folder)
     if CALIBRATIONS not in folder.metrics():
         evaluate_run(setting, folder)

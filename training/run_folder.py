@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from training.checkpoint import load_weights, save_weights
 from training.config import ConfigError, RunConfig
+from training.contents import Contents, require_same
 from training.distributed import is_first_rank, wait_for_all
 from training.replacing import whole_file
 
@@ -18,7 +19,7 @@ VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
 
 
 class RunFolder:
-    """`config.yaml`, `versions.json`, `metrics.json`, `<stage>.pt`, `scratch/`, `bundle/`."""
+    """`config.yaml`, `corpus.json`, `versions.json`, `metrics.json`, `<stage>.pt`, `scratch/`, `bundle/`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,13 +42,42 @@ class RunFolder:
         if self.config() != config:  # not by their text: settings that came later have their defaults
             raise ConfigError(f"{self.path} holds a run of another configuration; give another --out")
 
-    def begin(self, config: RunConfig, *, resume: bool) -> None:
-        """Claim the folder for `config`; raises as `check` does. Called once the corpus is known to be sound."""
+    def contents(self) -> Contents | None:
+        """What the corpus held that this run was made from; ConfigError where that record is damaged.
+
+        None where there is no run yet, and for a run of an earlier version, which kept no such record: it goes on, and
+        `begin` or `adopt` takes the corpus of that day for its own.
+        """
+        file = self.path / "corpus.json"
+        if not (self.path / "config.yaml").exists() or not file.exists():
+            return None
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ConfigError(f"{file} is damaged; remove the folder, or that file if the corpus is the same") from None
+
+    def check_corpus(self, now: Contents) -> None:
+        """ConfigError where the run that is here was made from a corpus that held something else. Writes nothing."""
+        require_same(self.contents(), now, self.path)
+
+    def adopt(self, contents: Contents) -> None:
+        """Take `contents` for what a run without such a record was made from, so that a later change is noticed."""
+        if (self.path / "config.yaml").exists() and self.contents() is None:
+            self._write_contents(contents)
+
+    def begin(self, config: RunConfig, contents: Contents, *, resume: bool) -> None:
+        """Claim the folder for `config` and a corpus that holds `contents`; raises as both checks do.
+
+        Called once the corpus is known to be sound.
+        """
         self.check(config, resume=resume)
+        self.check_corpus(contents)
+        wait_for_all()  # a rank that comes late must not take what the first writes for an earlier run
         self.scratch.mkdir(parents=True, exist_ok=True)
         versions = {name: version(name) for name in VERSIONS_OF}
         self._write("versions.json", json.dumps({"python": platform.python_version(), **versions}, indent=1) + "\n")
-        self._write("config.yaml", _text(config))
+        self._write_contents(contents)
+        self._write("config.yaml", _text(config))  # last: it is what tells that a run is here
         wait_for_all()
 
     def config(self) -> RunConfig:
@@ -89,6 +119,9 @@ class RunFolder:
 
     def add_metrics(self, name: str, values: Any) -> None:
         self._write("metrics.json", json.dumps({**self.metrics(), name: values}, indent=1, sort_keys=True) + "\n")
+
+    def _write_contents(self, contents: Contents) -> None:
+        self._write("corpus.json", json.dumps(dict(contents), indent=1, sort_keys=True) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         if not is_first_rank():

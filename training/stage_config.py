@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Share = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0)]
+Choice = Literal["batch", "sample"]
 
 
 class Config(BaseModel):
@@ -43,7 +44,7 @@ class LabelsConfig(Config):
 
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     by: Literal["class", "person"] = "class"
-    """Of each class its share (of values: of all windows), or all labels of a share of the people."""
+    """Of each class its share (of values: of a person's clips or labelled time), or all labels of a share of people."""
 
 
 class CalibrationConfig(Config):
@@ -90,26 +91,52 @@ class StudentConfig(StageConfig):
     temperature: Annotated[float, Field(gt=0)] = 3.0
     """Of logits distillation."""
     k: Annotated[int, Field(gt=0)] = 15
-    """Anchors of each row; at most `batch`."""
+    """Anchors of each row; at most `batch`. Not with a `bank`, and `anchors` neither: each prototype is one."""
     anchors: Literal["farthest", "nearest", "shared"] = "farthest"
     blur: Annotated[float, Field(gt=0)] = 0.1
     normalise: bool = False
     """Divide the cost by k, so that one blur serves every k."""
     centre: Literal["none", "batch", "person"] = "none"
-    """The mean that is subtracted from z before the cosine."""
+    """The mean that is subtracted from z before the cosine; `batch` is that of the prototypes where there is a `bank`,
+    which nobody's own mean can be taken off."""
     pair_cost: Weight = 0.0
     """Added to the transport cost between samples that are apart: 0 is PKDOT, a large one compares in pairs."""
     apart: Literal["sample", "label"] = "sample"
-    """Which samples are: any two, or those whose labels differ; a sample without a label is apart from all others."""
+    """Which samples are: any two, or those whose labels differ; a sample without a label is apart from all others.
+    Without a `pair_cost` nothing is."""
     bank: Annotated[int, Field(ge=0)] = 0
     """Prototypes that serve as anchors in place of the batch's own samples; 0 for none."""
     projection: Annotated[int, Field(ge=0)] = 0
-    """Width of a projection of z that the structural terms see and export leaves out; 0 for none."""
+    """Width of a projection of z that the structural terms see and export leaves out; 0 for none, as with a `bank`."""
+    teacher_choice: Choice = "batch"
+    """MT-PKDOT's rows: for what one of its three teachers is chosen, which lie in one space."""
     trainable: Literal["all", "fusion"] = "all"
     """`fusion` freezes the encoders and the T-Net."""
 
     @model_validator(mode="after")
     def anchors_come_from_the_batch(self) -> Self:
-        if self.k > self.batch:
+        if self.k > self.batch and not self.bank:
             raise ValueError(f"k is {self.k}, but a batch has only {self.batch} samples to choose anchors from")
         return self
+
+    @model_validator(mode="after")
+    def a_banks_anchors_are_not_chosen(self) -> Self:
+        vain = [name for name, default in CHOICE_OF_ANCHORS.items() if getattr(self, name) != default]
+        vain += ["projection"] if self.projection else []
+        vain += ["centre"] if self.centre == "person" else []
+        if self.bank and vain:
+            listed = ", ".join(f"{name}={getattr(self, name)}" for name in vain)
+            raise ValueError(f"bank is {self.bank}, beside which {listed} would do nothing: leave out one or the other")
+        return self
+
+    @model_validator(mode="after")
+    def what_is_apart_costs_something(self) -> Self:
+        if self.apart != "sample" and self.pair_cost == 0:
+            raise ValueError(
+                f"apart is {self.apart}, which does nothing while pair_cost is 0: set that, or leave it out"
+            )
+        return self
+
+
+CHOICE_OF_ANCHORS: dict[str, object] = {name: StudentConfig.model_fields[name].default for name in ("k", "anchors")}
+"""Settings that a bank leaves no use for, at the values that say so."""

@@ -4,6 +4,7 @@ Axes: P people, N clips or frames, D draws.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ Floats = NDArray[np.float64]
 
 FEWEST_PEOPLE: Final = 10
 """With fewer, a comparison has an interval and no p-value."""
+FEWEST_SEEDS: Final = 5
+"""People's scores are means over at least so many seeds where they are tested; with fewer, the same."""
 EXACT_PEOPLE: Final = 16
 """Up to here all 2^P exchanges are looked at, above it a sample of them."""
 BOOTSTRAP_DRAWS: Final = 10_000
@@ -37,32 +40,28 @@ class Comparison(NamedTuple):
     """Of the difference, by a bootstrap over people; None for fewer than two."""
     people: int
     p_value: float | None
-    """Two-sided, by exchanging the methods within people; None for fewer than ten people."""
+    """Two-sided, by exchanging the methods within people; None where nothing is tested, or for under ten people."""
     wilcoxon_p: float | None
     """Two-sided, by signed ranks; None where p_value is, and for a pooled score, which leaves nothing to rank."""
 
 
-def bootstrap_people(
-    statistic: Callable[[NDArray[np.intp]], float],
-    person: NDArray[np.generic],
+def bootstrap_scores(
+    scores: Callable[[Floats], Mapping[str, Floats]],
+    people: int,
     *,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
     level: float = 0.95,
-) -> Interval | None:
-    """Percentile interval of a statistic of clips, people drawn with replacement; None for fewer than two people.
+) -> dict[str, Interval | None]:
+    """Percentile interval of each score, people drawn with replacement. Efron, Annals of Statistics 7, 1979.
 
-    `statistic` gets row numbers (M,) into the arrays that `person` (N,) belongs to: all rows of each person drawn, as
-    often as the person was drawn. ValueError if it is not finite for a draw. Efron, Annals of Statistics 7, 1979.
+    `scores` gets how often each of `people` was drawn, (D, P), and gives each score of those draws, (D,), NaN where a
+    draw leaves it undefined. Where that happens a score has None, and with fewer than two people every score has.
     """
-    _, owner = np.unique(person, return_inverse=True)
-    rows = [np.flatnonzero(owner == p) for p in range(int(owner.max(initial=-1)) + 1)]
-
-    def of_draws(counts: Floats) -> Floats:
-        picks = (np.repeat(np.arange(len(rows)), count) for count in counts.astype(np.int64))
-        return np.array([statistic(np.concatenate([rows[p] for p in pick])) for pick in picks])
-
-    return _bootstrap(of_draws, len(rows), draws, seed, level)
+    if people < 2:
+        return dict.fromkeys(scores(np.ones((1, people))))
+    found = scores(_drawn_people(people, draws, seed))
+    return {name: _interval(values, level) if np.isfinite(values).all() else None for name, values in found.items()}
 
 
 def bootstrap_mean(
@@ -88,28 +87,31 @@ def average_over_runs(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {who: float(np.mean([run[who] for run in runs if who in run])) for who in people}
 
 
-def compare_scores(a: Mapping[str, float], b: Mapping[str, float], *, seed: int = 0) -> Comparison:
-    """The mean difference of people's scores, paired by person; ValueError unless both have the same people."""
+def compare_scores(a: Mapping[str, float], b: Mapping[str, float], *, tested: bool, seed: int = 0) -> Comparison:
+    """The mean difference of people's scores, paired by person; ValueError unless both have the same people.
+
+    `tested`: whether p-values are wanted, where there are enough people for them.
+    """
     if a.keys() != b.keys() or not a:
         alone = ", ".join(sorted(a.keys() ^ b.keys())[:3]) or "nobody"
         raise ValueError(f"two methods are compared on the same people, but only one has a score for: {alone}")
     differences = np.array([a[who] - b[who] for who in sorted(a)])
-    enough = len(differences) >= FEWEST_PEOPLE
+    tested = tested and len(differences) >= FEWEST_PEOPLE
     return Comparison(
         difference=float(differences.mean()),
         interval=bootstrap_mean(differences, seed=seed),
         people=len(differences),
-        p_value=sign_flip_p(differences, seed=seed) if enough else None,
-        wilcoxon_p=wilcoxon_p(differences) if enough else None,
+        p_value=sign_flip_p(differences, seed=seed) if tested else None,
+        wilcoxon_p=wilcoxon_p(differences) if tested else None,
     )
 
 
-def compare_ccc(a: Floats, b: Floats, *, seed: int = 0) -> Comparison:
+def compare_ccc(a: Floats, b: Floats, *, tested: bool, seed: int = 0) -> Comparison:
     """The difference of two methods' pooled CCC, from `person_moments` (..., P, 6) of the same frames.
 
     The interval is a paired bootstrap: each draw of people pools both CCCs anew. The p-value exchanges the methods
     within whole people, which keeps its level however few they are; read off the bootstrap it would not (12 % for 5 %
-    with ten people). Leading axes as in `pooled_ccc`. ValueError if the frames differ.
+    with ten people). Leading axes as in `pooled_ccc`, `tested` as in `compare_scores`. ValueError if the frames differ.
     """
     if a.shape != b.shape or not np.allclose(a[..., [0, 2, 4]], b[..., [0, 2, 4]]):
         raise ValueError("two methods are compared on the same frames, but number or truth of theirs differ")
@@ -126,7 +128,7 @@ def compare_ccc(a: Floats, b: Floats, *, seed: int = 0) -> Comparison:
         interval=_bootstrap(lambda c: difference(c, np.zeros_like(c)), people, BOOTSTRAP_DRAWS, seed, 0.95),
         people=people,
         p_value=_exchange_p(lambda kept: difference(kept, 1.0 - kept), observed, people, seed)
-        if people >= FEWEST_PEOPLE
+        if tested and people >= FEWEST_PEOPLE
         else None,
         wilcoxon_p=None,
     )
@@ -171,10 +173,22 @@ def _bootstrap(
     """`of_draws` gets how often each person was drawn, (D, P), and gives the statistic, (D,)."""
     if people < 2:
         return None
-    counts = np.random.default_rng(seed).multinomial(people, np.full(people, 1.0 / people), size=draws)
-    values = of_draws(counts.astype(np.float64))
+    values = of_draws(_drawn_people(people, draws, seed))
     if not np.isfinite(values).all():
         raise ValueError(f"the statistic is not finite for {(~np.isfinite(values)).sum()} of {draws} draws of people")
+    return _interval(values, level)
+
+
+@lru_cache(maxsize=2)
+def _drawn_people(people: int, draws: int, seed: int) -> Floats:
+    """How often each person was drawn, (D, P), read-only: all rows of a table take the same draws."""
+    counts = np.random.default_rng(seed).multinomial(people, np.full(people, 1.0 / people), size=draws)
+    drawn = counts.astype(np.float64)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _interval(values: Floats, level: float) -> Interval:
     low, high = np.quantile(values, [0.5 - level / 2.0, 0.5 + level / 2.0])
     return Interval(float(low), float(high))
 

@@ -1,14 +1,12 @@
-"""The table of methods: means over seeds, intervals and tests over people, as CSV, Markdown and LaTeX.
+"""The table of methods: means over seeds, intervals and tests over people.
 
 The unit is the person: a person's score is averaged over seeds, then people are compared with themselves.
 """
 
-import csv
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +15,10 @@ from models.spec import Task
 from training.concordance import person_moments, pooled_ccc
 from training.failures import Failure
 from training.metrics import score_by_person
-from training.predictions import Predictions
+from training.predictions import Predictions, answered_in_all
+from training.score_intervals import score_intervals
 from training.statistics import (
+    FEWEST_SEEDS,
     Comparison,
     Interval,
     average_over_runs,
@@ -36,6 +36,8 @@ REFERENCE = "student without privileged"
 """Lower bound B."""
 FIXED = (("PKDOT balanced", REFERENCE), ("PKDOT balanced", "KD"), ("KD + PKDOT", "KD"))
 """The comparisons that are fixed in advance; all others come with intervals and without tests."""
+UNBALANCED: Final = 1.5
+"""Balanced accuracy stands beside accuracy where the most frequent label has more than so often its equal share."""
 
 
 class RowResult(NamedTuple):
@@ -48,7 +50,23 @@ class RowResult(NamedTuple):
     interval: Interval | None
     """95 %, over people."""
     less_reference: Comparison | None
-    """This row less lower bound B."""
+    """This row less lower bound B, not tested."""
+    intervals: dict[str, Interval | None]
+    """Of each of `scores` but counts: 95 %, over people."""
+
+
+class Block(NamedTuple):
+    """The rows once more, on the test items that every row answered."""
+
+    items: int
+    of: int
+    """All test items."""
+    rows: dict[str, RowResult]
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return f"On the {self.items} of {self.of} items that every row answered"
 
 
 class FixedComparison(NamedTuple):
@@ -69,18 +87,23 @@ class Table:
     task: Task
     seeds: int
     people: int
+    unbalanced: bool
+    """Whether the most frequent label has more than 1.5 times its equal share of the test items."""
     sentences: tuple[str, ...]
     """How they came about: protocol, standardisation, share of labels."""
     rows: dict[str, RowResult]
+    common: Block | None
+    """None where every row answered all items, or no item was answered by all."""
     fixed: tuple[FixedComparison, ...]
     failures: Mapping[str, Failure]
     """Rows that have no score."""
 
 
-def headline_scores(task: Task, scores: Collection[str]) -> list[str]:
+def headline_scores(task: Task, scores: Collection[str], *, unbalanced: bool) -> list[str]:
     """The columns of the task, of those `scores` that a row has."""
     if task == "pain":
-        return [name for name in ("accuracy", "accuracy_lowest_highest", "qwk") if name in scores]
+        balanced = ("balanced_accuracy",) if unbalanced else ()
+        return [name for name in ("accuracy", *balanced, "accuracy_lowest_highest", "qwk") if name in scores]
     if task == "classification":
         return ["accuracy", "balanced_accuracy", "macro_f1"]
     return [name for name in scores if name.startswith("ccc_")]
@@ -92,24 +115,23 @@ def make_table(
     """All rows, each with its difference to lower bound B of the same student, and the fixed comparisons."""
     first = next(iter(results.values()))
     runs = {row: _Runs.of(said) for row, said in results.items()}
-    rows = {row: _row(row, results[row], runs) for row in results}
     found = [
         (f"{a} {student}", f"{b} {student}")
-        for student in dict.fromkeys(row[row.rindex("(") :] for row in results)
+        for student in dict.fromkeys(map(_student, results))
         for a, b in FIXED
         if f"{a} {student}" in runs and f"{b} {student}" in runs
     ]
-    comparisons = [runs[a].less(runs[b]) for a, b in found]
+    tested = len(first) >= FEWEST_SEEDS
     return Table(
         name=name,
         task=first[0].task,
         seeds=len(first),
         people=len(np.unique(first[0].person)),
+        unbalanced=_unbalanced(first[0]),
         sentences=tuple(sentences),
-        rows=rows,
-        fixed=tuple(
-            FixedComparison(a, b, comparison, None) for (a, b), comparison in zip(found, comparisons, strict=True)
-        ),
+        rows={row: _row(row, results[row], runs) for row in results},
+        common=_common(results),
+        fixed=tuple(FixedComparison(a, b, runs[a].less(runs[b], tested=tested), None) for a, b in found),
         failures=dict(failures),
     )
 
@@ -157,12 +179,12 @@ class _Runs(NamedTuple):
         assert self.moments is not None
         return float(pooled_ccc(np.ones((1, self.moments.shape[-2])), self.moments)[0]), bootstrap_ccc(self.moments)
 
-    def less(self, other: "_Runs") -> Comparison:
+    def less(self, other: "_Runs", *, tested: bool) -> Comparison:
         if self.people is not None and other.people is not None:
-            return compare_scores(self.people, other.people)
+            return compare_scores(self.people, other.people, tested=tested)
         assert self.moments is not None
         assert other.moments is not None
-        return compare_ccc(self.moments, other.moments)
+        return compare_ccc(self.moments, other.moments, tested=tested)
 
 
 def _row(row: str, said: Sequence[Predictions], runs: Mapping[str, _Runs]) -> RowResult:
@@ -175,102 +197,28 @@ def _row(row: str, said: Sequence[Predictions], runs: Mapping[str, _Runs]) -> Ro
         for name in by_seed[0]
     }
     headline, interval = runs[row].mean()
-    reference = f"{REFERENCE} {row[row.rindex('(') :]}"
-    less = runs[row].less(runs[reference]) if reference in runs and reference != row else None
-    return RowResult(scores, headline, interval, less)
+    reference = f"{REFERENCE} {_student(row)}"
+    less = runs[row].less(runs[reference], tested=False) if reference in runs and reference != row else None
+    return RowResult(scores, headline, interval, less, score_intervals(said))
 
 
-def write_csv(table: Table, file: Path) -> None:
-    """One line for each row and score."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["row", "score", "mean", "sd_over_seeds", "low", "high", "protocol"])
-        protocol = " ".join(table.sentences)
-        for name, row in table.rows.items():
-            low, high = row.interval or ("", "")
-            writer.writerow([name, "headline", row.headline, "", low, high, protocol])
-            writer.writerows([name, score, mean, sd, "", "", protocol] for score, (mean, sd) in row.scores.items())
-            if row.less_reference is not None:
-                low, high = row.less_reference.interval or ("", "")
-                writer.writerow([name, "less_lower_bound_B", row.less_reference.difference, "", low, high, protocol])
-        writer.writerows([name, one.place, "", "", "", "", protocol] for name, one in table.failures.items())
+def _student(row: str) -> str:
+    """What the row's student has, "(face)"; empty for a row that has no student."""
+    return row[row.rindex("(") :] if row.endswith(")") else ""
 
 
-def markdown(table: Table) -> str:
-    """The table with its sentences above, and its notes below."""
-    return render(table, _markdown_table)
+def _common(results: Results) -> Block | None:
+    answered = answered_in_all([one for said in results.values() for one in said])
+    if answered.all() or not answered.any():
+        return None
+    chosen = {row: [one.pick(answered) for one in said] for row, said in results.items()}
+    runs = {row: _Runs.of(said) for row, said in chosen.items()}
+    rows = {row: _row(row, said, runs) for row, said in chosen.items()}
+    return Block(int(answered.sum()), len(answered), rows)
 
 
-def latex(table: Table) -> str:
-    """The same as a LaTeX tabular (needs the package booktabs); what stands below the table are comments."""
-    return render(table, _latex_table)
-
-
-def render(table: Table, draw: Callable[[Table, list[str], list[list[str]]], str]) -> str:
-    """What `draw` makes of the table, the names of its columns, and its rows, each a name and its cells."""
-    columns = headline_scores(table.task, next(iter(table.rows.values())).scores)
-    head = ["row", *columns, "by person" if table.task in ("pain", "classification") else "pooled", "less bound B"]
-    body = [
-        [
-            name,
-            *(_cell(row.scores[column]) for column in columns),
-            _with_interval(row.headline, row.interval),
-            _difference(row.less_reference),
-        ]
-        for name, row in table.rows.items()
-    ]
-    body += [[name, *("–" for _ in columns), failure.place, "–"] for name, failure in table.failures.items()]
-    return draw(table, head, body)
-
-
-def _markdown_table(table: Table, head: list[str], body: list[list[str]]) -> str:
-    lines = [f"**{table.name}**: {table.seeds} seeds, {table.people} people. {' '.join(table.sentences)}", ""]
-    lines += [f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *(f"| {' | '.join(row)} |" for row in body)]
-    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in notes(table)), ""])
-
-
-def _latex_table(table: Table, head: list[str], body: list[list[str]]) -> str:
-    def escaped(row: list[str]) -> str:
-        text = " & ".join(row).replace("_", r"\_").replace("±", r"$\pm$").replace("−", "$-$").replace("%", r"\%")
-        return text + r" \\"
-
-    said = " ".join((f"{table.name}: {table.seeds} seeds, {table.people} people.", *table.sentences))
-    lines = [f"% {sentence}" for sentence in notes(table)]
-    note = rf"\multicolumn{{{len(head)}}}{{p{{\linewidth}}}}{{\footnotesize {escaped([said])[:-3]}}} \\"
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", escaped(head), r"\midrule"]
-    return "\n".join([*lines, *map(escaped, body), r"\bottomrule", note, r"\end{tabular}", ""])
-
-
-def notes(table: Table) -> list[str]:
-    """What stands below the table: the fixed comparisons, and why rows have no score."""
-    return [*fixed_sentences(table), *(failure.sentence(row) for row, failure in table.failures.items())]
-
-
-def fixed_sentences(table: Table) -> list[str]:
-    """One for each comparison that was fixed in advance."""
-    sentences = []
-    for one in table.fixed:
-        text = f"{one.a} less {one.b}: {_difference(one.found)} over {one.found.people} people"
-        if one.found.p_value is None:
-            text += "; too few people for a test"
-        else:
-            adjusted_p = "" if one.adjusted_p is None else f", {one.adjusted_p:.3f} after Holm"
-            text += f"; p = {one.found.p_value:.3f}{adjusted_p}"
-            text += "" if one.found.wilcoxon_p is None else f" (Wilcoxon {one.found.wilcoxon_p:.3f})"
-        sentences.append(text)
-    return sentences
-
-
-def _cell(score: tuple[float, float]) -> str:
-    return f"{score[0]:.3f} ± {score[1]:.3f}"
-
-
-def _with_interval(value: float, interval: Interval | None) -> str:
-    return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else "")
-
-
-def _difference(found: Comparison | None) -> str:
-    if found is None:
-        return "–"
-    interval = f" [{found.interval.low:+.3f}, {found.interval.high:+.3f}]" if found.interval else ""
-    return f"{found.difference:+.3f}{interval}"
+def _unbalanced(said: Predictions) -> bool:
+    if said.task not in ("pain", "classification"):
+        return False
+    counts = np.bincount(said.truth.astype(np.int64), minlength=len(said.names))
+    return bool(counts.max() > UNBALANCED * counts.sum() / len(said.names))

@@ -143,7 +143,10 @@ def test_weights_of_another_network_are_refused(command: str, tmp_path: Path, co
     ("override", "complaint"),
     [
         ("student.apart=person", "synthetic-features.yaml: student.apart: Input should be 'sample' or 'label'"),
-        ("calibration.few=none", "synthetic-features.yaml: calibration.few: Extra inputs are not permitted"),
+        (
+            "calibration.few=none",
+            "synthetic-features.yaml: calibration.few: there is no such key; expected one of few_people",
+        ),
         ("inputs.features.face.shape=[25]", "a row of face is 24, but inputs.features.face says 25"),
         (
             "calibration={few_people: out-of-fold, parts: 30}",

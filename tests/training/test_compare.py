@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pkdot import main
 from training.compare import compare, rows_of
-from training.config import RunConfig
+from training.config import ConfigError, RunConfig
 from training.failures import Failure
 from training.loop import TrainingError
 from training.losses.transport import NotConverged
@@ -30,9 +30,10 @@ from training.report import compare_all
 from training.run_folder import RunFolder
 from training.stages.methods import BASIC, METHODS, VARIATIONS
 from training.stages.setting import Setting
-from training.stages.student import Trained, train_student
+from training.stages.student import StudentError, Trained, train_student
 from training.statistics import compare_scores
-from training.table import adjusted, latex, make_table, markdown
+from training.table import adjusted, make_table
+from training.table_text import latex, markdown
 
 MakeSetting = Callable[[str], Setting]
 
@@ -51,6 +52,7 @@ def toys(toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch) -> Callable[
             yield replace(toy, config=cell, scratch=folder / "scratch")
 
         monkeypatch.setattr("training.compare.open_setting", open_toy)
+        monkeypatch.setattr("training.compare.corpus_contents", lambda _: toy.contents)
         return config
 
     return make
@@ -68,7 +70,8 @@ def test_the_table_has_every_row_for_every_seed_and_is_not_computed_twice(
     monkeypatch.setattr("training.compare.open_setting", refuse)
     second = compare_all([config], tmp_path, [0, 1], BASIC, folds=1, jobs=1)
 
-    rows = ["teacher (face+eda)", "student without privileged (face)", "hallucination only (face)", "PKDOT (face)"]
+    students = ["student without privileged (face)", "hallucination only (face)", "PKDOT (face)"]
+    rows = ["teacher (face+eda)", "constant", *students]
     assert list(first.data["toy-pain"]["rows"]) == rows
     assert json.dumps(first.data) == json.dumps(second.data)
     made = {file.name for file in (tmp_path / "toy-pain").iterdir()}
@@ -98,6 +101,26 @@ def test_a_comparison_that_was_stopped_goes_on_with_the_row_it_had_not_done(
     compare(config, tmp_path, [0], BASIC, folds=1, jobs=1)
 
     assert trained == ["tnet-face", "hallucination-only-face", "PKDOT-face"]
+
+
+def test_a_comparison_made_before_there_was_a_constant_row_gets_it_without_training(
+    toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = toys("pain")
+    compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
+    (made,) = tmp_path.rglob("constant.npz")
+    made.unlink()
+    others = {file: file.stat().st_mtime_ns for file in [*tmp_path.rglob("*.npz"), *tmp_path.rglob("*.pt")]}
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("something was trained again")
+
+    monkeypatch.setattr(RunFolder, "finish", refuse)
+    results, _ = compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
+
+    # the toy people have every level equally often
+    assert results["constant"][0].said.tolist() == [[0.2] * 5] * 15
+    assert {file: file.stat().st_mtime_ns for file in others} == others
 
 
 def unsolved(z: Tensor, _: Tensor, *, blur: float) -> NoReturn:
@@ -185,8 +208,45 @@ def test_why_a_row_did_not_converge_is_kept(
 ) -> None:
     results, failures = compare(failing(loss), tmp_path, [1], ["Gromov-Wasserstein"], folds=1, jobs=1)
 
-    assert list(results) == ["teacher (face+eda)"]
+    assert list(results) == ["teacher (face+eda)", "constant"]
     assert failures == {"Gromov-Wasserstein (face)": Failure(cells=1, of=1, where="seed 1, fold 0", reason=reason)}
+
+
+def test_a_row_that_does_not_converge_leaves_nothing_to_go_on_from(
+    failing: Callable[[Callable[..., Tensor]], RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(setting: Setting, *others: Any) -> NoReturn:
+        (setting.scratch / f"{others[-1]}.ratios").touch()  # of two ratios the first was done
+        raise StudentError("the loss became nan")
+
+    config = failing(unsolved)
+    monkeypatch.setattr("training.stages.kept.train_student", fail)
+
+    failures = compare(config, tmp_path, [0], ["KD"], folds=1, jobs=1).failures
+
+    assert list(failures) == ["KD (face)"]
+    assert list(tmp_path.rglob("*.ratios")) == []
+
+
+@pytest.mark.parametrize(
+    ("student", "row", "complaint"),
+    [
+        ({"k": 4, "batch": 8}, "ablation k=30", "student: k is 30, but a batch has only 8 samples"),
+        ({"projection": 16}, "PKDOT, bank", "student: bank is 128, beside which projection=16 would do nothing"),
+        ({"bank": 8}, "PKDOT, projected", "student: bank is 8, beside which projection=32 would do nothing"),
+        ({"bank": 8}, "PKDOT from privileged", "student.bank holds what the joint teacher says"),
+    ],
+)
+def test_a_row_that_does_not_go_with_the_recipe_is_refused_before_anything_is_run(
+    toys: Callable[..., RunConfig], tmp_path: Path, student: dict[str, int], row: str, complaint: str
+) -> None:
+    config = toys("pain", student=student)
+
+    with pytest.raises(ConfigError) as raised:
+        compare(config, tmp_path, [0], ["KD", row], folds=1, jobs=1)
+
+    assert str(raised.value).startswith(f"the row {row!r} cannot be made from toy-pain: {complaint}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_teacher_that_does_not_converge_ends_the_comparison(
@@ -258,16 +318,16 @@ def test_people_are_compared_with_themselves_and_averaged_over_seeds() -> None:
     fair = {f"p{i}": [True, i % 2 == 0] for i in range(12)}
     poor = {f"p{i}": [True, False] for i in range(12)}
     results = {
-        bound: [_people(poor), _people(poor)],
-        "KD (voice)": [_people(fair), _people(poor)],
-        "PKDOT balanced (voice)": [_people(good), _people(good)],
+        bound: [_people(poor)] * 6,
+        "KD (voice)": [_people(fair), _people(poor)] * 3,
+        "PKDOT balanced (voice)": [_people(good)] * 6,
     }
 
     (table,) = adjusted([make_table("toy", results, ["2 folds by person"])])
 
     assert table.rows["KD (voice)"].headline == pytest.approx(0.625)
     assert table.rows["PKDOT balanced (voice)"].less_reference == compare_scores(
-        {f"p{i}": 1.0 for i in range(12)}, {f"p{i}": 0.5 for i in range(12)}
+        {f"p{i}": 1.0 for i in range(12)}, {f"p{i}": 0.5 for i in range(12)}, tested=False
     )
     assert table.rows[bound].less_reference is None
     assert [(one.a, one.b) for one in table.fixed] == [

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from training.config import ConfigError, load_config
+from training.stages.methods import ROWS
 
 RECIPES = Path(__file__).parents[2] / "training" / "configs"
 
@@ -23,12 +24,22 @@ def test_set_changes_one_value() -> None:
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("student.lambda=1", "student.lambda: Extra inputs are not permitted"),
+        (
+            "student.lambda=1",
+            "student.lambda: there is no such key; expected one of epochs, batch, learning_rate, weight_decay, ",
+        ),
+        ("student.ot_wieght=1", "student.ot_wieght: there is no such key; did you mean ot_weight or"),
+        ("studnet.k=3", "studnet: there is no such key; did you mean student or students"),
+        ("inputs.face.frame=4", "inputs.face.frame: there is no such key; did you mean frames?"),
+        ("network.encoders={face: {kind: small}}", "expected one of name, weights, model, frozen"),
         ("student={batch: 8, k: 9}", "k is 9, but a batch has only 8 samples"),
         ("students=[[eda]]", "a service can see a face and hear a voice"),
         ("students=[[voice]]", "not a non-empty part"),
         ("modalities=[face, gaze]", "inputs does not describe 'gaze'"),
         ("student.ot_weight=.nan", "student.ot_weight"),
+        ("student={bank: 64, k: 4, anchors: nearest}", "student: bank is 64, beside which k=4, anchors=nearest would"),
+        ("student={bank: 64, projection: 32, centre: person}", "projection=32, centre=person would do nothing"),
+        ("student.apart=label", "student: apart is label, which does nothing while pair_cost is 0"),
         ("seed", "write it as key=value"),
         ("seed.a=1", "seed holds a value, not keys"),
         ("splits.select=0.6", "leave under a tenth"),
@@ -54,6 +65,20 @@ def test_a_wrong_value_is_one_sentence_with_its_key(override: str, complaint: st
 
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_bank_needs_no_batch_to_choose_anchors_from() -> None:
+    student = load_config(RECIPES / "synthetic-pain.yaml", ["student={bank: 64, batch: 8, centre: batch}"]).student
+
+    assert (student.bank, student.batch, student.centre) == (64, 8, "batch")
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("settings", ["student.k=8", "student.anchors=nearest", "student.centre=batch"])
+def test_the_row_with_a_bank_goes_with_any_choice_of_anchors(recipe: Path, settings: str) -> None:
+    student = ROWS["PKDOT, bank"].change(load_config(recipe, [settings]).student)
+
+    assert (student.bank, student.k, student.anchors) == (128, 15, "farthest")
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

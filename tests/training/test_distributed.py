@@ -5,6 +5,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
+from training.config import load_config
+from training.contents import Contents
 from training.data import Batch, WindowSet
 from training.distributed import average_gradients, gather_with_gradient, is_first_rank, joined_ranks, local_part
 from training.loop import Bench, fit
 from training.losses.ot import structural_ot
 from training.losses.task import ccc_loss
+from training.run_folder import RunFolder
 from training.stage_config import StageConfig
 
+RECIPE = Path(__file__).parents[2] / "training" / "configs" / "synthetic-pain.yaml"
 BATCH = 15  # no multiple of the ranks
 DTYPES = (torch.float32, torch.float64)
 
@@ -57,7 +62,7 @@ def take_step(dtype: torch.dtype) -> dict[str, Tensor]:
 def work(folder: Path) -> None:
     """What each rank does and writes down."""
     with joined_ranks():
-        found = find()
+        found = find() | {"contents": claim(folder / "run")}
         torch.save(found, folder / f"{found['rank']}.pt")
 
 
@@ -75,6 +80,15 @@ def find() -> dict[str, Any]:
     found["first"] = is_first_rank()
     found["trained"] = train()
     return found | {"rank": rank}
+
+
+def claim(run: Path) -> Contents | None:
+    """What the second rank, which comes late, finds in the folder of a run that both have begun."""
+    if distributed.get_rank() == 1:
+        time.sleep(0.5)
+    folder = RunFolder(run)
+    folder.begin(load_config(RECIPE), {"labels": "1"}, resume=False)
+    return folder.contents()
 
 
 def train() -> dict[str, Tensor]:
@@ -129,6 +143,10 @@ def test_rows_come_in_rank_order_whatever_their_number_and_type(ranks: list[dict
 def test_a_parameter_that_one_rank_used_gets_the_mean_with_zero(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         assert torch.equal(rank["only on rank 1"], torch.tensor([1.5, 2.0]))
+
+
+def test_a_rank_that_comes_late_does_not_take_the_run_for_an_earlier_one(ranks: list[dict[str, Any]]) -> None:
+    assert [rank["contents"] for rank in ranks] == [{"labels": "1"}] * 2
 
 
 def test_one_rank_writes_files(ranks: list[dict[str, Any]]) -> None:

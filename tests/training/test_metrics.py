@@ -48,6 +48,14 @@ def test_pain_scores_of_five_clips() -> None:
     )
 
 
+def test_the_balanced_accuracy_of_pain_is_the_mean_recall_of_the_levels_that_are_there() -> None:
+    # of level 0: right, right, right, wrong; of level 2: unanswered, right; level 1 is not there
+    scores = pain_metrics(sure_of([0, 0, 0, 1, -1, 2], 3), np.array([0, 0, 0, 0, 2, 2]))
+
+    assert scores["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert scores["accuracy"] == pytest.approx(4 / 6)
+
+
 def test_the_intraclass_correlation_of_pain_is_of_the_expected_level() -> None:
     # expected levels 1/2, 1 and 3/2 for 0, 1 and 2: the squares about means .5, .25 apart give
     # 2 cov / (var + var) = 2 (1/2) / (1/4 + 1) for two judges

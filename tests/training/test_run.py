@@ -1,5 +1,6 @@
 """A run from recipe to bundle: what is found is found once, and what stands in for calibration people says so."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 
 from models.manifest import Calibration
+from pkdot import main
 from training.config import ConfigError, RunConfig
 from training.corpora.splits import SplitError
+from training.predictions import load_predictions
 from training.run import evaluate_run, export_run, train
 from training.run_folder import RunFolder
+from training.score_intervals import score_intervals
 from training.stages.calibration import calibrate, fitted_temperature, output_scores, said_of
 from training.stages.checks import check_parts_left_out
 from training.stages.crossfit import dealt_people
@@ -84,6 +88,32 @@ def test_a_run_that_was_not_evaluated_is_so_before_it_is_exported(toy_run: ToyRu
 
     assert exported[0].calibrations[("face",)].kind == "none"
     assert exported[1] == exported[0]
+
+
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_evaluate_prints_and_keeps_the_interval_of_every_score_and_the_number_of_people(
+    toy_run: ToyRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    setting, folder = toy_run(task)
+    train(setting.config, folder.path, resume=False)
+    monkeypatch.setattr("training.cli._open_run", lambda path: (setting, RunFolder(path)))
+    monkeypatch.setattr("sys.argv", ["pkdot", "evaluate", str(folder.path), "--json"])
+
+    with pytest.raises(SystemExit) as done:
+        main()
+
+    assert done.value.code == 0
+    printed, kept = json.loads(capsys.readouterr().out), folder.metrics()
+    assert list(printed) == ["student face", "teacher"]
+    for who, said in printed.items():
+        predictions = load_predictions(folder.path / "predictions" / f"{who.replace(' ', '-')}.npz")
+        assert said == kept["test"][who] | {"intervals": kept["test_intervals"][who]}
+        assert said["people"] == len(np.unique(predictions.person)) == 3
+        assert said["intervals"] == {name: list(own) for name, own in score_intervals([predictions]).items() if own}
+        assert set(said) - set(said["intervals"]) == {"intervals", "people", "clips"} | (
+            {"unanswered"} if task == "classification" else set()
+        )
 
 
 @pytest.mark.usefixtures("exported")

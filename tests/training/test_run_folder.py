@@ -24,18 +24,19 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes, weights_o
         load_weights(file, weights_only=weights_only)
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
+@pytest.mark.parametrize("name", ["metrics", "config", "contents"])
 def test_a_damaged_record_is_named(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("{broken: [")
-    folder = RunFolder(tmp_path)
+    file = {"metrics": "metrics.json", "config": "config.yaml", "contents": "corpus.json"}[name]
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / file).write_text("{broken: [")
 
-    with pytest.raises(ConfigError, match=name):
-        _ = folder.metrics() if name == "metrics.json" else folder.config()
+    with pytest.raises(ConfigError, match=file):
+        getattr(RunFolder(tmp_path), name)()
 
 
 def test_a_run_goes_on_with_the_same_settings_only_and_later_ones_have_their_defaults(tmp_path: Path) -> None:
     folder, config = RunFolder(tmp_path), load_config(RECIPE)
-    folder.begin(config, resume=False)
+    folder.begin(config, {}, resume=False)
     values = yaml.safe_load((tmp_path / "config.yaml").read_text())
     del values["calibration"], values["student"]["apart"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
@@ -43,7 +44,47 @@ def test_a_run_goes_on_with_the_same_settings_only_and_later_ones_have_their_def
     folder.check(config, resume=True)
 
     with pytest.raises(ConfigError, match="holds a run of another configuration"):
-        folder.check(load_config(RECIPE, ["student.apart=label"]), resume=True)
+        folder.check(load_config(RECIPE, ["student.pair_cost=0.25", "student.apart=label"]), resume=True)
+
+
+def test_a_run_on_another_corpus_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    folder, config = RunFolder(tmp_path), load_config(RECIPE)
+    folder.begin(config, {"labels": "1", "people": "2", "splits": "3"}, resume=False)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+
+    with pytest.raises(ConfigError) as raised:
+        folder.begin(config, {"labels": "1", "people": "0", "splits": "0"}, resume=True)
+
+    assert str(raised.value) == (
+        f"{tmp_path} was made from other data: the corpus has changed since (people, splits); "
+        "give another --out, or remove the folder, and train again"
+    )
+    assert {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
+
+
+@pytest.mark.parametrize("take", ["begin", "adopt"])
+def test_a_run_of_an_earlier_version_goes_on_and_its_corpus_is_known_from_then_on(tmp_path: Path, take: str) -> None:
+    folder, config = RunFolder(tmp_path), load_config(RECIPE)
+    folder.begin(config, {"labels": "1"}, resume=False)
+    (tmp_path / "corpus.json").unlink()
+
+    folder.check_corpus({"labels": "2"})
+    folder.adopt({"labels": "2"}) if take == "adopt" else folder.begin(config, {"labels": "2"}, resume=True)
+
+    assert folder.contents() == {"labels": "2"}
+    folder.adopt({"labels": "3"})
+    assert folder.contents() == {"labels": "2"}
+
+
+def test_a_folder_without_a_run_is_not_of_a_corpus(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "corpus.json").write_text('{"labels": "1"}')  # a kill came before config.yaml was written
+
+    folder.check_corpus({"labels": "2"})
+    folder.adopt({"labels": "2"})
+
+    assert folder.contents() is None
+    assert (tmp_path / "corpus.json").read_text() == '{"labels": "1"}'
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Intervals and tests over people, against hand computation, scipy, and what they promise on drawn data."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,13 +12,27 @@ from training.statistics import (
     average_over_runs,
     bootstrap_ccc,
     bootstrap_mean,
-    bootstrap_people,
+    bootstrap_scores,
     compare_ccc,
     compare_scores,
     holm,
     sign_flip_p,
     wilcoxon_p,
 )
+
+
+def bootstrap_people(
+    statistic: Callable[[np.ndarray], float], person: np.ndarray, *, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float] | None:
+    """The plain form: `statistic` of the rows of everybody drawn, as often as he or she was drawn."""
+    _, owner = np.unique(person, return_inverse=True)
+    rows = [np.flatnonzero(owner == p) for p in range(owner.max() + 1)]
+
+    def of_draws(counts: np.ndarray) -> dict[str, np.ndarray]:
+        picks = [np.repeat(np.arange(len(rows)), count.astype(int)) for count in counts]
+        return {"score": np.array([statistic(np.concatenate([rows[p] for p in pick])) for pick in picks])}
+
+    return bootstrap_scores(of_draws, len(rows), draws=draws, seed=seed)["score"]
 
 
 def test_the_bootstrap_of_two_people_by_hand() -> None:
@@ -67,7 +83,18 @@ def test_one_person_has_no_interval() -> None:
 
 def test_a_statistic_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="not finite for 20 of 20 draws"):
-        bootstrap_people(lambda _: float("nan"), np.arange(4), draws=20)
+        bootstrap_mean(np.array([float("nan"), 1.0, 2.0, 3.0]), draws=20)
+
+
+def test_of_several_scores_one_that_a_draw_leaves_undefined_has_no_interval() -> None:
+    def of_draws(counts: np.ndarray) -> dict[str, np.ndarray]:
+        alone = counts.max(axis=1) == 3  # one of the three people, three times
+        return {"first": counts[:, 0], "undefined": np.where(alone, np.nan, 1.0)}
+
+    # the first of three people is drawn 0, 1, 2 or 3 times with chances 8, 12, 6 and 1 of 27
+    assert bootstrap_scores(of_draws, 3) == {"first": (0.0, 3.0), "undefined": None}
+    assert bootstrap_scores(of_draws, 3, level=0.3) == {"first": (1.0, 1.0), "undefined": None}
+    assert bootstrap_scores(of_draws, 1) == {"first": None, "undefined": None}
 
 
 def test_sign_flips_by_hand() -> None:
@@ -100,7 +127,7 @@ def test_methods_are_compared_person_by_person() -> None:
     a = {f"p{i}": 0.5 + 0.01 * i for i in range(10)}
     b = {who: score - (0.1 if who == "p3" else 0.2) for who, score in reversed(a.items())}
 
-    comparison = compare_scores(a, b)
+    comparison = compare_scores(a, b, tested=True)
 
     assert comparison.difference == pytest.approx(0.19)
     assert comparison.people == 10
@@ -113,9 +140,20 @@ def test_fewer_than_ten_people_get_an_interval_and_no_p_value() -> None:
     a, b = {f"p{i}": 1.0 + i for i in range(9)}, {f"p{i}": 0.0 for i in range(9)}
     moments = person_moments(np.arange(18.0), np.arange(18.0) ** 2, np.arange(18) // 2)
 
-    for comparison in (compare_scores(a, b), compare_ccc(moments, moments)):
+    for comparison in (compare_scores(a, b, tested=True), compare_ccc(moments, moments, tested=True)):
         assert (comparison.p_value, comparison.wilcoxon_p) == (None, None)
         assert comparison.interval is not None
+
+
+def test_what_is_not_tested_gets_the_same_interval_and_no_p_value() -> None:
+    a, b = {f"p{i}": 1.0 + i for i in range(12)}, {f"p{i}": 0.0 for i in range(12)}
+    moments = person_moments(np.arange(24.0), np.arange(24.0) ** 2, np.arange(24) // 2)
+
+    tested = [compare_scores(a, b, tested=True), compare_ccc(moments, moments, tested=True)]
+    untested = [compare_scores(a, b, tested=False), compare_ccc(moments, moments, tested=False)]
+
+    assert [one._replace(p_value=None, wilcoxon_p=None) for one in tested] == untested
+    assert [one.p_value for one in tested] == [pytest.approx(2 / 2**12), 1.0]
 
 
 def test_other_people_or_other_frames_are_refused() -> None:
@@ -123,16 +161,16 @@ def test_other_people_or_other_frames_are_refused() -> None:
     other = person_moments(np.arange(6.0), np.arange(6.0) + 1, np.arange(6) // 2)
 
     with pytest.raises(ValueError, match="only one has a score for: p2"):
-        compare_scores({"p1": 1.0, "p2": 1.0}, {"p1": 1.0})
+        compare_scores({"p1": 1.0, "p2": 1.0}, {"p1": 1.0}, tested=True)
     with pytest.raises(ValueError, match="same frames"):
-        compare_ccc(moments, other)
+        compare_ccc(moments, other, tested=True)
 
 
 def test_a_method_against_itself_differs_by_nothing() -> None:
     rng = np.random.default_rng(6)
     moments = person_moments(rng.normal(size=60), rng.normal(size=60), np.arange(60) // 5)
 
-    comparison = compare_ccc(moments, moments)
+    comparison = compare_ccc(moments, moments, tested=True)
 
     assert (comparison.difference, comparison.interval, comparison.p_value) == (0.0, (0.0, 0.0), 1.0)
 
@@ -148,7 +186,7 @@ def test_pooled_cccs_are_exchanged_within_people_as_by_hand() -> None:
         x, y = np.where(swapped, b, a), np.where(swapped, a, b)
         as_far += abs(ccc_score(x, truth) - ccc_score(y, truth)) >= abs(observed) - 1e-12
 
-    comparison = compare_ccc(person_moments(a, truth, person), person_moments(b, truth, person))
+    comparison = compare_ccc(person_moments(a, truth, person), person_moments(b, truth, person), tested=True)
 
     assert comparison.difference == pytest.approx(observed)
     assert comparison.p_value == pytest.approx(as_far / 2**10)
@@ -191,7 +229,7 @@ def test_pooled_cccs_of_equal_methods_differ_significantly_once_in_twenty() -> N
             gain, shift = 0.5 + 0.3 * rng.normal(size=10), 0.3 * rng.normal(size=10)
             return gain[person] * truth + shift[person] + 0.5 * rng.normal(size=len(person))
 
-        return compare_ccc(*(person_moments(method(), truth, person) for _ in range(2))).p_value
+        return compare_ccc(*(person_moments(method(), truth, person) for _ in range(2)), tested=True).p_value
 
     shares = np.mean([one_world() < 0.05 for _ in range(200)])
 

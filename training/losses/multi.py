@@ -1,14 +1,17 @@
-"""Several teachers: the two terms that MT-PKDOT adds to the structural OT loss.
+"""Several teachers: the two terms that MT-PKDOT adds to the structural OT loss, and the losses that choose by sample.
 
 Aslam et al., "Multi Teacher Privileged Knowledge Distillation for Multimodal Expression Recognition" (MT-PKDOT, arXiv
-2408.09035). Axes: B samples, D features.
+2408.09035). Axes: B samples, D features, K levels or classes, C values.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.spec import Task
+from training.data import has_target
 from training.losses.ot import check_embeddings, similarity
+from training.losses.task import LOSSES
 
 
 def centroid_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -31,3 +34,17 @@ def alignment_loss(prevalent: Tensor, privileged: Tensor, joint: Tensor) -> Tens
     """
     cosines = F.cosine_similarity(prevalent, joint, dim=1) + F.cosine_similarity(privileged, joint, dim=1)
     return 1.0 - cosines.mean() / 2
+
+
+def sample_losses(task: Task, output: Tensor, targets: Tensor) -> Tensor:
+    """The loss of each sample by itself, (B,), in the dtype of `output`; 0 for one without a target.
+
+    `output` is (B, K - 1) for pain, (B, K) or (B, C); `targets` are int64 (B,), -1 for none, or (B, C), NaN for none.
+    Levels and classes: the task's loss of a batch of one. Values: the squared error, mean over C, since 1 - CCC is the
+    batch's squared error over a spread that only a batch has.
+    """
+    if targets.ndim == 2:
+        losses = (output - targets).square().mean(1)
+    else:
+        losses = torch.vmap(LOSSES[task])(output[:, None], targets.clamp(min=0)[:, None])
+    return torch.where(has_target(targets), losses, 0.0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -35,6 +36,19 @@ def predict_people(
         run_over(net, answered, setting.device).output.numpy() if len(answered) else np.zeros((0, setting.outputs))
     )
     return _of_values(setting, windows, answered, outputs.astype(np.float64))
+
+
+def predict_constant(setting: Setting, windows: WindowSet) -> Predictions:
+    """What is said of `windows` by an answer that ignores its input: what a net must beat to have learnt anything.
+
+    Levels and classes: their shares among the training windows that have a label; values: the mean of those.
+    """
+    targets = setting.train.labelled().targets
+    if targets.ndim == 1:
+        shares = torch.bincount(targets, minlength=len(setting.corpus.levels)).double() / len(targets)
+        return _of_clips(setting, windows, windows, shares.numpy()[None].repeat(len(windows), axis=0))
+    nothing = windows.pick(torch.zeros(len(windows), dtype=torch.bool))
+    return _of_values(setting, windows, nothing, np.zeros((0, setting.outputs)))
 
 
 def probabilities(setting: Setting, net: nn.Module, windows: WindowSet, task: LabelTask, temperature: float) -> Floats:

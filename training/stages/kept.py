@@ -12,7 +12,7 @@ from training.stages.encoders import train_encoder
 from training.stages.material import Encoders, Material
 from training.stages.methods import Method
 from training.stages.setting import Setting
-from training.stages.student import train_student
+from training.stages.student import forget_ratios, train_student
 from training.stages.teacher import train_teacher
 from training.stages.teaching import TeacherFolder
 from training.stages.tnet import hallucination_scores, train_tnets
@@ -58,7 +58,7 @@ def student_stages(
     if not setting.config.missing(available) or folder.load(name) is not None:
         return  # with everything there the teacher itself is the student
     tnets = _tnets(setting, folder, encoders, teacher, available) if method.trained_tnet else {}
-    source = TeacherFolder(setting, folder, encoders, teacher, available).source(method.teacher)
+    source = TeacherFolder(setting, folder, encoders, teacher, available).source(method)
     trained = train_student(setting, available, Material(encoders, tnets, teacher, source), method, name)
     metrics = asdict(trained.report) | {"weights": trained.weights, "gradient_ratio": trained.ratio}
     student = trained.student
@@ -66,8 +66,10 @@ def student_stages(
         metrics["hallucination_selection_people"] = hallucination_scores(setting, student, teacher, setting.select)
     if "OT" in method.terms and isinstance(student, Student):
         config = method.change(setting.config.student)
-        metrics["structure"] = structure_diagnostics(setting, student, teacher, config, ot_weight=trained.weights["OT"])
+        weight = trained.weights["OT"] / method.task_weight
+        metrics["structure"] = structure_diagnostics(setting, student, teacher, config, ot_weight=weight)
     folder.finish(name, student.state_dict(), metrics)
+    forget_ratios(setting.scratch, name)
 
 
 def _tnets(

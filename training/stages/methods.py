@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from training.stage_config import StudentConfig
+from training.stage_config import CHOICE_OF_ANCHORS, StudentConfig
 
 TeacherName = Literal["joint", "cross-fitted", "prevalent", "privileged", "untrained", "shuffled", "multi"]
 Graph = Literal["prevalent", "student", "oracle"]
@@ -38,6 +38,8 @@ class Method(NamedTuple):
     """Which teacher the terms see. The T-Net's targets always come from the joint one."""
     change: Change = unchanged
     """What the row changes of the recipe's student settings."""
+    task_weight: float = 1.0
+    """Of the task's loss."""
 
     @property
     def hallucinates(self) -> bool:
@@ -48,6 +50,7 @@ class Method(NamedTuple):
 CENTRED = changed(centre="batch")
 FUSED = changed(pair_cost=0.25)
 CENTRED_FUSED = changed(centre="batch", pair_cost=0.25)
+BANK = changed(bank=128, **CHOICE_OF_ANCHORS)
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -89,7 +92,7 @@ VARIATIONS: Mapping[str, Method] = MappingProxyType(
         "PKDOT, fused": Method(terms=("OT",), change=FUSED),
         "PKDOT, fused by label": Method(terms=("OT",), change=changed(pair_cost=0.25, apart="label")),
         "PKDOT, centred and fused": Method(terms=("OT",), change=CENTRED_FUSED),
-        "PKDOT, bank": Method(terms=("OT",), change=changed(bank=128)),
+        "PKDOT, bank": Method(terms=("OT",), change=BANK),
         "PKDOT, projected": Method(terms=("OT",), change=changed(projection=32)),
         "PKDOT, ramped": Method(terms=("OT",), change=changed(ramp=0.2)),
         "PKDOT, cross-fitted": Method(terms=("OT",), teacher="cross-fitted"),
@@ -101,6 +104,14 @@ VARIATIONS: Mapping[str, Method] = MappingProxyType(
             terms=("KD", "OT"), teacher="cross-fitted", change=CENTRED_FUSED
         ),
         "KD + SP": Method(terms=("KD", "SP")),
+        "MT-PKDOT, per sample": Method(terms=("OT",), teacher="multi", change=changed(teacher_choice="sample")),
+        "MT-PKDOT, as published": Method(
+            terms=("OT",),
+            weighting="paper",
+            teacher="multi",
+            change=changed(teacher_choice="batch", ot_weight=0.2),
+            task_weight=0.8,
+        ),
     }
 )
 """What may make structural OT give something; docs/results.md says what did."""

@@ -1,4 +1,4 @@
-"""MT-PKDOT: three teachers in one space, and in each batch the one that knows the task best teaches.
+"""MT-PKDOT: three teachers in one space; of each batch, or of each sample, the one that knows the task best teaches.
 
 Aslam et al., arXiv 2408.09035. A choice by the task's loss on the very clips that the teachers were fitted to favours
 the best memory: here the losses that choose are cross-fitted. Axes: B windows.
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from models.nets.adapters import AlignedTeachers
 from models.nets.teacher import Forward, Teacher
+from models.spec import Task
 from training.data import Batch, WindowSet
 from training.loop import Bench, FitReport, fit
-from training.losses.multi import alignment_loss
+from training.losses.multi import alignment_loss, sample_losses
+from training.stage_config import Choice
 from training.stages.setting import Setting, gathered
 from training.stages.sources import Lesson, Source, by_fold
 
@@ -61,9 +63,13 @@ def _said(setting: Setting, net: AlignedTeachers, batch: Batch) -> dict[str, For
 
 
 def best_of_several(
-    setting: Setting, teachers: AlignedTeachers, cross_fitted: Sequence[AlignedTeachers], fold: Tensor
+    setting: Setting, teachers: AlignedTeachers, cross_fitted: Sequence[AlignedTeachers], fold: Tensor, choice: Choice
 ) -> Source:
-    """In each batch the representation of lowest cross-fitted task loss; the joint one where nothing is labelled."""
+    """Of each batch, or of each sample, the representation of lowest cross-fitted task loss; the joint one for ties.
+
+    It is also the joint one for a batch, or a sample, without a label. By sample, a batch holds what several teachers
+    said, and the terms compare it as if one had: that is right for `AlignedTeachers` alone, whose space is one.
+    """
     for net in (teachers, *cross_fitted):
         net.eval()
 
@@ -74,10 +80,19 @@ def best_of_several(
             return Lesson(said["joint"])
         own = fold.to(batch.person.device)[batch.person]  # (B,)
         unseen = [_said(setting, net, batch) for net in cross_fitted]
-        losses = {
-            who: float(setting.task_loss(by_fold([one[who] for one in unseen], own).output, batch.targets))
-            for who in ORDER
-        }
-        return Lesson(said[min(ORDER, key=losses.__getitem__)])
+        outputs = [by_fold([one[who] for one in unseen], own).output for who in ORDER]
+        if choice == "sample":
+            best = best_of_each(setting.config.task, outputs, batch.targets)
+            return Lesson(by_fold([said[who] for who in ORDER], best))
+        losses = [float(setting.task_loss(output, batch.targets)) for output in outputs]
+        return Lesson(said[ORDER[losses.index(min(losses))]])
 
     return teach
+
+
+def best_of_each(task: Task, outputs: Sequence[Tensor], targets: Tensor) -> Tensor:
+    """int64 (B,): which of `outputs`, each (B, ...), has the lowest loss on each sample; ties go to the first.
+
+    A sample without a target is a tie.
+    """
+    return torch.stack([sample_losses(task, output, targets) for output in outputs]).argmin(0)

@@ -12,6 +12,7 @@ from filelock import FileLock
 from training.by_person import standardised_by_person
 from training.cache_folder import cache_root
 from training.config import ConfigError, RunConfig
+from training.contents import contents_of
 from training.corpora.affwild2 import read_affwild2
 from training.corpora.bids import read_bids
 from training.corpora.biovid import read_biovid
@@ -26,6 +27,7 @@ from training.face_nets.fetch import cached_face_nets
 from training.feature_windows import feature_windows
 from training.frozen import originals, seen_once
 from training.labels import keep_labels
+from training.run_folder import RunFolder
 from training.stages.checks import check_encoders, check_parts, check_parts_left_out
 from training.stages.setting import Setting
 from training.tracking import tracking
@@ -40,8 +42,12 @@ SYNTHESIZE: Mapping[str, Callable[[Path], None]] = {
 
 @contextmanager
 def open_setting(config: RunConfig, folder: Path) -> Iterator[Setting]:
-    """A run's setting, its curves written into `folder` until the block ends; raises as `prepare_setting` does."""
+    """A run's setting, its curves written into `folder` until the block ends.
+
+    Raises as `prepare_setting` does, and ConfigError where `folder` holds a run on a corpus that held something else.
+    """
     setting = prepare_setting(config, folder / "scratch")
+    RunFolder(folder).check_corpus(setting.contents)
     with tracking(config, folder) as track:
         yield replace(setting, track=track)
 
@@ -70,6 +76,7 @@ def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
         device=device,
         scratch=scratch,
         shown=originals(shown, windows),
+        contents=contents_of(corpus, prepared),
     )
     check_parts(setting)
     check_parts_left_out(setting)

@@ -14,6 +14,7 @@ from models.nets.teacher import Forward, Teacher
 from models.spec import FACE
 from training.augment import augment_frames
 from training.config import RunConfig
+from training.contents import Contents
 from training.corpora.clip import Corpus
 from training.corpora.splits import Split
 from training.data import Batch, WindowSet, deal_batches
@@ -48,6 +49,8 @@ class Setting:
     """Where curves go."""
     shown: Mapping[str, Tensor] = field(default_factory=dict)
     """Where a frozen encoder has seen the corpus already: the windows (M, ...) that it was shown, by modality."""
+    contents: Contents = field(default_factory=dict)
+    """What the corpus holds."""
 
     @property
     def protocol(self) -> list[str]:

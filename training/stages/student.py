@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
+from training.checkpoint import load_weights, save_weights
 from training.data import Batch
+from training.distributed import is_first_rank
 from training.loop import Bench, FitReport, TrainingError, fit
 from training.losses.hallucination import hallucination_loss
 from training.losses.transport import NotConverged
@@ -53,11 +55,14 @@ def train_student(
     """A student for `available`, from stage 0's encoders, and from stage 2's T-Nets if the method has them.
 
     Under its `name` a training that was stopped goes on where it was. Where terms are balanced and the recipe names
-    several ratios, one student is trained for each, and the selection people choose. Raises StudentError where one of
-    them leaves the finite numbers or its loss cannot be solved.
+    several ratios, one student is trained for each, and the selection people choose; those that are done stay in the
+    scratch folder until `forget_ratios`. Raises StudentError where one of them leaves the finite numbers or its loss
+    cannot be solved.
     """
     config = method.change(setting.config.student)
     several = method.weighting == "balanced" and method.terms
+    file = _ratios_file(setting.scratch, name)
+    done: dict[float, dict[str, Any]] = load_weights(file) if file.exists() else {}
     trained: list[Trained] = []
     norms: dict[str, float] | None = None
     for ratio in config.gradient_ratios if several else config.gradient_ratios[:1]:
@@ -66,9 +71,26 @@ def train_student(
         if norms is None:  # every ratio starts from the same student
             norms = start_norms(setting, student, terms, material, method)
         start = Start(student, terms, term_weights(norms, terms, config, ratio), ratio)
+        if ratio in done:
+            trained.append(_restored(start, material, method, done[ratio]))
+            continue
         state_file = setting.scratch / f"{name}-{ratio:g}.state"
-        trained.append(_train(setting, start, material, method, config, state_file))
+        one = _train(setting, start, material, method, config, state_file)
+        done[ratio] = {"student": one.student.state_dict(), "report": vars(one.report), "weights": one.weights}
+        if is_first_rank():
+            save_weights(file, done)
+        trained.append(one)
     return min(trained, key=lambda one: one.report.scores[one.report.best_epoch])
+
+
+def forget_ratios(scratch: Path, name: str) -> None:
+    """Remove what `train_student` has kept under `name`: called when the result lies elsewhere, or there is none."""
+    if is_first_rank():
+        _ratios_file(scratch, name).unlink(missing_ok=True)
+
+
+def _ratios_file(scratch: Path, name: str) -> Path:
+    return scratch / f"{name}.ratios"
 
 
 def start_student(
@@ -101,12 +123,12 @@ def _train(
 ) -> Trained:
     student, terms, weights, ratio = start
     teacher, what = material.teacher, "+".join(student.available)
-    net = Oracle(student, teacher) if method.graph == "oracle" else student
+    net = _net(student, material, method)
 
     def step(batch: Batch, noise: torch.Generator, done: float) -> Tensor:
         batch = setting.augmented(batch, noise)
         out = setting.forward(net, batch)
-        loss = setting.task_loss(out.output, batch.targets)
+        loss = method.task_weight * setting.task_loss(out.output, batch.targets)
         if not (method.trained_tnet or weights) or not bool(loss.isfinite()):  # terms refuse what is not finite
             return loss
         joint = setting.seen(teacher, batch)
@@ -138,6 +160,18 @@ def _train(
         state_file.unlink(missing_ok=True)  # nothing goes on from here
         raise StudentError(str(error)) from error
     return Trained(net, report, weights, ratio)
+
+
+def _restored(start: Start, material: Material, method: Method, kept: dict[str, Any]) -> Trained:
+    """What `_train` returned before a kill."""
+    net = _net(start.student, material, method)
+    net.load_state_dict(kept["student"])
+    return Trained(net.eval(), FitReport(**kept["report"]), kept["weights"], start.ratio)
+
+
+def _net(student: Student, material: Material, method: Method) -> Student | Oracle:
+    """What is trained: the student, or the oracle around it."""
+    return Oracle(student, material.teacher) if method.graph == "oracle" else student
 
 
 def distillation_loss(

@@ -10,9 +10,10 @@ from models.nets.adapters import AlignedTeachers
 from models.nets.teacher import Teacher
 from training.loop import FitReport
 from training.run_folder import RunFolder
+from training.stage_config import Choice
 from training.stages.crossfit import fold_of_person, train_cross_fitted, unseen
 from training.stages.material import Encoders
-from training.stages.methods import TeacherName
+from training.stages.methods import Method
 from training.stages.multi import align_teachers, best_of_several
 from training.stages.setting import Setting
 from training.stages.sources import Source, cross_fitted, joint_teacher, one_teacher, shuffled
@@ -31,9 +32,9 @@ class TeacherFolder:
     joint: Teacher
     available: tuple[str, ...]
 
-    def source(self, which: TeacherName) -> Source:
+    def source(self, method: Method) -> Source:
         """The teacher that a row's terms see."""
-        setting = self.setting
+        setting, which = self.setting, method.teacher
         if which == "joint":
             return joint_teacher
         if which == "shuffled":
@@ -43,7 +44,7 @@ class TeacherFolder:
         if which == "cross-fitted":
             return cross_fitted(setting, self._crossed(setting.config.modalities), fold_of_person(setting))
         if which == "multi":
-            return self._multi()
+            return self._multi(method.change(setting.config.student).teacher_choice)
         return one_teacher(setting, self._single(self.available if which == "prevalent" else self.missing))
 
     @property
@@ -71,7 +72,7 @@ class TeacherFolder:
             for number in range(self.setting.config.teacher.cross_fits)
         ]
 
-    def _multi(self) -> Source:
+    def _multi(self, choice: Choice) -> Source:
         """MT-PKDOT's teachers: aligned on all training people, and cross-fitted to choose among them."""
         setting, fold = self.setting, fold_of_person(self.setting)
         everybody = self._aligned(
@@ -82,7 +83,7 @@ class TeacherFolder:
         crossed = [
             self._aligned(f"aligned-cross{n}", joint[n], prevalent[n], privileged[n], n) for n in range(len(joint))
         ]
-        return best_of_several(setting, everybody, crossed, fold)
+        return best_of_several(setting, everybody, crossed, fold, choice)
 
     def _three(self) -> tuple[tuple[str, ...], ...]:
         return self.setting.config.modalities, self.available, self.missing

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from training.losses.multi import alignment_loss, centroid_loss
+from training.losses.multi import alignment_loss, centroid_loss, sample_losses
+from training.losses.task import task_loss
 
 
 def test_centroids_are_mean_columns_of_cosine_similarities() -> None:
@@ -54,3 +55,28 @@ def test_alignment_trains_adapters_and_fusion() -> None:
     alignment_loss(*features).backward()
 
     assert all(z.grad is not None and z.grad.abs().sum() > 0 for z in features)
+
+
+def test_the_loss_of_each_sample_by_hand() -> None:
+    asked = torch.tensor([[math.log(3), 0.0]] * 4)  # y > 0 with probability 3/4, y > 1 with 1/2
+    levels = sample_losses("pain", asked, torch.tensor([0, 1, 2, -1]))
+    classes = sample_losses("classification", asked, torch.tensor([0, 1, -1, 0]))
+    values = sample_losses(
+        "valence-arousal",
+        torch.tensor([[0.1, 0.2], [0.5, -0.5], [0.3, 0.3]]),
+        torch.tensor([[0.0, 0.5], [0.5, -0.5], [torch.nan, 0.0]]),
+    )
+
+    yes, no, even = -math.log(3 / 4), -math.log(1 / 4), math.log(2)
+    assert levels.tolist() == pytest.approx([no, (yes + even) / 2, (yes + even) / 2, 0.0])
+    assert classes.tolist() == pytest.approx([yes, no, 0.0, yes])
+    assert values.tolist() == pytest.approx([(0.1**2 + 0.3**2) / 2, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("task", ["pain", "classification"])
+def test_the_loss_of_a_sample_is_the_tasks_of_a_batch_of_one(task: str) -> None:
+    output, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, -1, 2, 0])
+
+    alone = [float(task_loss(task, output[i : i + 1], targets[i : i + 1])) for i in range(6)]  # type: ignore[arg-type]
+
+    assert sample_losses(task, output, targets).tolist() == pytest.approx(alone)  # type: ignore[arg-type]

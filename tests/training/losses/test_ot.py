@@ -318,3 +318,21 @@ def test_bad_input_is_said(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         structural_ot(student, teacher, **options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("batch", "pair_cost", "blur"), [(64, 0.02, 1.0), (128, 0.1, 1.0), (200, 0.1, 0.3), (512, 0.0, 0.1)]
+)
+def test_embeddings_that_have_all_collapsed_to_one_point_are_solved_however_many(
+    batch: int, pair_cost: float, blur: float
+) -> None:
+    """All terms of all sums are rounded alike: what the errors add up to grows with the batch."""
+    z = torch.linspace(-1, 1, 16).expand(batch, 16)
+    student = z.clone().requires_grad_(True)
+
+    value = structural_ot(student, z, k=15, blur=blur, pair_cost=pair_cost)
+    value.backward()
+
+    assert abs(value.item()) <= 1e-12
+    assert student.grad is not None
+    assert student.grad.abs().max() <= 1e-12

@@ -234,7 +234,7 @@ def test_single_precision_keeps_six_digits() -> None:
 
     value = float(sinkhorn_divergence(x.float(), y.float()))
 
-    assert abs(value - exact) <= tolerance(x, y, exact, 2e-6)
+    assert abs(value - exact) <= tolerance(x, y, exact, 1e-6)
 
 
 @pytest.mark.parametrize(

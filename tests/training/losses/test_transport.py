@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.losses.sinkhorn import half_squared_distances
-from training.losses.transport import NotConverged, solve_between, solve_within
+from training.losses.transport import NotConverged, rounding_limit, solve_between, solve_within
 
 
 def profiles(n: int, d: int, seed: int) -> torch.Tensor:
@@ -45,6 +45,11 @@ def test_a_start_next_to_the_solution_leads_to_the_same_one(n: int, m: int) -> N
     cold, warm = solve_between(cost, 0.01, 1e-10), solve_between(cost, 0.01, 1e-10, start=near)
 
     torch.testing.assert_close(warm.plan, cold.plan, rtol=0, atol=1e-9)
+
+
+def test_the_residual_that_rounding_leaves_grows_with_exponents_and_with_the_terms_of_a_sum() -> None:
+    """8 (1 + 0.5 / 0.25) ulps of the exponents, and half an ulp for each of 3 + 5 terms."""
+    assert rounding_limit(3, 5, cost_max=0.5, epsilon=0.25) == (24 + 4) * 2**-52
 
 
 def test_not_converging_is_an_error_with_the_residual_and_advice() -> None:

@@ -147,7 +147,8 @@ def test_of_several_gradient_ratios_the_selection_people_choose(toy_setting: Mak
     def best(*ratios: float) -> tuple[float, float]:
         own = with_student(setting, gradient_ratios=ratios, epochs=2)
         method = Method(trained_tnet=False, terms=("KD",))
-        trained = train_student(own, ("face",), Material(encoders, {}, teacher, joint_teacher), method, "row")
+        name = f"row-{ratios}"  # under one name the second call would be given the first one's result
+        trained = train_student(own, ("face",), Material(encoders, {}, teacher, joint_teacher), method, name)
         return min(trained.report.scores), trained.ratio
 
     apart = [best(ratio) for ratio in (0.1, 3.0)]
@@ -203,7 +204,7 @@ def test_gradients_are_measured_once_for_all_ratios_and_each_has_the_weights_it_
     monkeypatch.setattr("training.stages.student._train", untrained)
     for ratios in ((0.1, 0.3, 3.0), (0.1,), (0.3,), (3.0,)):
         own = with_student(setting, gradient_ratios=ratios)
-        train_student(own, ("face",), material, Method(trained_tnet=False, terms=("KD", "OT")), "row")
+        train_student(own, ("face",), material, Method(trained_tnet=False, terms=("KD", "OT")), f"row-{ratios}")
 
     assert len(measured) == 4
     assert given[:3] == given[3:]

@@ -14,7 +14,6 @@ from training.stages.bank import BankOT
 from training.stages.crossfit import fold_of_person, unseen
 from training.stages.material import Material
 from training.stages.methods import METHODS, ROWS, Method, changed
-from training.stages.multi import best_of_several
 from training.stages.setting import Setting
 from training.stages.sources import Source, by_fold, cross_fitted, joint_teacher, one_teacher, shuffled
 from training.stages.student import train_student
@@ -189,33 +188,6 @@ def test_each_window_gets_what_its_own_teacher_said() -> None:
     chosen = by_fold([first, second], torch.tensor([1, 0, 0, 1]))
 
     assert chosen.z[:, 0].tolist() == [1.0, 0.0, 0.0, 1.0]
-
-
-def test_of_mt_pkdots_teachers_the_one_with_the_lowest_unseen_loss_teaches(toy_setting: MakeSetting) -> None:
-    setting = toy_setting("classification")
-    batch = next(iter(setting.some_batches()))
-    right = 10.0 * torch.nn.functional.one_hot(batch.targets, 5).float()
-
-    class Three(torch.nn.Module):
-        def __init__(self, best: str, z: float) -> None:
-            super().__init__()
-            self.best, self.z = best, z
-
-        def forward(self, _: object) -> dict[str, Forward]:
-            z = torch.full((len(batch.targets), 2), self.z)
-            return {
-                name: Forward({}, z + i, right if name == self.best else -right)
-                for i, name in enumerate(("joint", "prevalent", "privileged"))
-            }
-
-    fold = torch.zeros(len(setting.train.people), dtype=torch.int64)
-    # fitted to these very clips, the joint one looks best; to whoever has not seen them, the privileged one is
-    source = best_of_several(setting, Three("joint", 5.0), [Three("privileged", 0.0)], fold)  # type: ignore[arg-type, list-item]
-
-    joint = said(torch.zeros(len(batch.targets), 2))
-    assert source(batch, joint).forward.z.unique().tolist() == [7.0]
-    unlabelled = Batch(batch.tensors, torch.full_like(batch.targets, -1), batch.person)
-    assert source(unlabelled, joint).forward.z.unique().tolist() == [5.0]
 
 
 def test_a_bank_holds_the_mean_of_each_class_and_person(toy_setting: MakeSetting) -> None:

@@ -1,0 +1,77 @@
+"""The answer that ignores its input, which every table shows beside the teacher's."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from training.data import WindowSet
+from training.stages.evaluate import predict_constant, predict_people
+from training.stages.setting import Setting
+
+MakeSetting = Callable[[str], Setting]
+
+
+def with_targets(windows: WindowSet, targets: torch.Tensor) -> WindowSet:
+    """The windows with other targets."""
+    return replace(windows, targets=targets)
+
+
+@pytest.mark.parametrize("task", ["pain", "classification"])
+def test_the_constant_answer_is_the_share_of_each_label_among_labelled_training_windows(
+    toy_setting: MakeSetting, task: str
+) -> None:
+    setting = toy_setting(task)
+    targets = torch.full((len(setting.train),), -1)
+    targets[:4] = torch.tensor([2, 2, 0, 4])
+
+    said = predict_constant(replace(setting, train=with_targets(setting.train, targets)), setting.test)
+
+    assert said.said.tolist() == [[0.25, 0.0, 0.5, 0.0, 0.25]] * len(setting.test)
+    assert said.scores()["accuracy"] == 0.2  # the toy people have each of five levels equally often
+    assert said.scores()["unanswered"] == 0.0
+
+
+@pytest.mark.parametrize("task", ["valence-arousal", "regression"])
+def test_the_constant_answer_is_the_mean_of_labelled_training_windows(toy_setting: MakeSetting, task: str) -> None:
+    setting = toy_setting(task)
+    targets = torch.full((len(setting.train), 2), torch.nan)
+    targets[:2] = torch.tensor([[0.25, -1.0], [0.75, 0.5]])
+
+    said = predict_constant(replace(setting, train=with_targets(setting.train, targets)), setting.test)
+
+    assert np.unique(said.said, axis=0).tolist() == [[0.5, -0.25]]
+    assert said.scores()["ccc_mean"] == 0.0
+
+
+@pytest.mark.parametrize("task", ["pain", "regression"])
+def test_the_constant_answer_knows_no_label_but_those_of_training_people(toy_setting: MakeSetting, task: str) -> None:
+    setting = toy_setting(task)
+    others = {part: getattr(setting, part) for part in ("select", "calibrate", "test")}
+    changed = {
+        part: with_targets(windows, torch.zeros_like(windows.targets))
+        for part, windows in others.items()
+        if part != "test"
+    }
+
+    said = predict_constant(setting, setting.test)
+    without = predict_constant(replace(setting, **changed), with_targets(setting.test, 0 * setting.test.targets))
+
+    assert said.said.tolist() == without.said.tolist()
+
+
+@pytest.mark.parametrize("task", ["pain", "valence-arousal"])
+def test_the_constant_answer_is_of_the_same_items_as_any_nets_and_of_all_of_them(
+    toy_setting: MakeSetting, task: str
+) -> None:
+    setting = toy_setting(task)
+    net = setting.new_teacher(("face",))
+    setting.test.observed["face"][::2] = False
+
+    said, constant = predict_people(setting, net, ("face",), setting.test), predict_constant(setting, setting.test)
+
+    for name in ("person", "item", "truth"):
+        assert getattr(said, name).tolist() == getattr(constant, name).tolist()
+    assert constant.answered.all()

@@ -207,7 +207,9 @@ def _open_run(path: Path) -> tuple[Any, Any]:
     from training.stages.prepare import prepare_setting
 
     folder = RunFolder(path)
-    return prepare_setting(folder.config(), folder.scratch), folder
+    setting = prepare_setting(folder.config(), folder.scratch)
+    folder.check_corpus(setting.contents)
+    return setting, folder
 
 
 def _compare(arguments: argparse.Namespace) -> object:

@@ -45,11 +45,7 @@ def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle | None:
 
 
 def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, float]]:
-    """Scores of the teacher and of every student on the test people, also written to metrics.json.
-
-    Raises ConfigError where the corpus is not what the run was trained on.
-    """
-    folder.check_corpus(setting.contents)
+    """Scores of the teacher and of every student on the test people, also written to metrics.json."""
     config = setting.config
     nets: dict[str, tuple[nn.Module, tuple[str, ...]]] = {"teacher": (load_teacher(setting, folder), config.modalities)}
     for available, student in _students(setting, folder).items():
@@ -75,11 +71,7 @@ def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, flo
 
 
 def export_run(setting: Setting, folder: RunFolder, to: Path | None = None) -> Bundle:
-    """Write the run's bundle, with what `evaluate_run` found, into `to` or the run's own folder.
-
-    Raises ConfigError where the corpus is not what the run was trained on.
-    """
-    folder.check_corpus(setting.contents)
+    """Write the run's bundle, with what `evaluate_run` found, into `to` or the run's own folder."""
     students = _students(setting, folder)
     if CALIBRATIONS not in folder.metrics():
         evaluate_run(setting, folder)

@@ -17,7 +17,11 @@ from starlette.testclient import TestClient
 from service.errors import NotReady
 from service.middleware import Exchange
 
+from .raw_http import form, part
+from .raw_http import post as raw_request
+
 LINES = "application/x-ndjson"
+FORM = "multipart/form-data; boundary=edge"
 MakeClient = Callable[..., TestClient]
 
 
@@ -36,6 +40,20 @@ class Gated:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.pipeline, name)
+
+
+def gated_in(lifecycle: Any) -> Gated:
+    """The pipeline of a service from now on."""
+    gated = Gated(lifecycle.resources.pipeline)
+    lifecycle.resources = replace(lifecycle.resources, pipeline=gated)
+    return gated
+
+
+def leave_once_begun(port: int, body: bytes, accept: str, has_begun: Callable[[], None]) -> None:
+    """A client with the key `k` that waits for no more than its run's begin."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(raw_request(body, "Idempotency-Key: k", f"Accept: {accept}"))
+        has_begun()
 
 
 def shared(text: str) -> dict[str, float]:
@@ -184,13 +202,12 @@ def test_a_stream_that_fails_or_is_late_gives_its_run_back(
     monkeypatch.setattr("service.ndjson.HELD_S", 0.0)  # the status is out: what fails is told by the last line
     client = make_client()
     lifecycle = client.app.state.lifecycle  # type: ignore[attr-defined]
-    resources, gated = lifecycle.resources, Gated(lifecycle.resources.pipeline)
-    lifecycle.resources = replace(resources, pipeline=gated)
+    gated = gated_in(lifecycle)
     late = ask(client, picture, "a", idempotency_key="k", accept=LINES, x_request_timeout="2")
     gated.open.set()
     monkeypatch.setattr(gated.pipeline.decoders, "run", fail)
     failed = ask(client, picture, "b", idempotency_key="k", accept=LINES)
-    lifecycle.resources = resources
+    lifecycle.resources = replace(lifecycle.resources, pipeline=gated.pipeline)
     monkeypatch.undo()
 
     assert [lines_of(reply)[-1]["problem"]["code"] for reply in (late, failed)] == ["deadline_exceeded", "not_ready"]
@@ -212,16 +229,13 @@ def test_a_run_in_lines_that_nobody_comes_back_for_is_given_up(
     monkeypatch.setattr("service.sharing.LINGER_S", 0.1)
     live = make_server()
     lifecycle = live.server.lifecycle
-    gated = Gated(lifecycle.resources.pipeline)
-    lifecycle.resources = replace(lifecycle.resources, pipeline=gated)
-    url, headers = f"http://127.0.0.1:{live.port}", {"idempotency-key": "k", "accept": LINES}
-    with pytest.raises(httpx2.ReadTimeout):
-        httpx2.post(
-            f"{url}/predict/pain", files={"frames": picture}, headers=headers, timeout=httpx2.Timeout(60, read=1)
-        )
-    eventually(lambda: gated.begun == 1 and lifecycle.resources.admission.at_work == 0)
+    gated, body = gated_in(lifecycle), form(part("frames", picture, "a"))
+    leave_once_begun(live.port, body, LINES, lambda: eventually(lambda: gated.begun == 1))
+    eventually(lambda: lifecycle.resources.admission.at_work == 0)
     gated.open.set()
-    reply = httpx2.post(f"{url}/predict/pain", files={"frames": picture}, headers=headers, timeout=60)
+    url = f"http://127.0.0.1:{live.port}"
+    headers = {"content-type": FORM, "idempotency-key": "k", "accept": LINES}
+    reply = httpx2.post(f"{url}/predict/pain", content=body, headers=headers, timeout=60)
 
     assert lines_of(reply)[-1]["type"] == "summary"
     assert shared(httpx2.get(f"{url}/metrics", timeout=60).text) == {"new": 2}
@@ -273,23 +287,12 @@ def test_twins_run_once_and_a_repeat_joins_the_run_of_a_client_that_left(
 ) -> None:
     monkeypatch.setattr("service.sharing.LINGER_S", 120.0)
     live = make_server()
-    lifecycle = live.server.lifecycle
-    gated = Gated(lifecycle.resources.pipeline)
-    lifecycle.resources = replace(lifecycle.resources, pipeline=gated)
+    gated, body = gated_in(live.server.lifecycle), form(part("frames", picture, "a"))
     url = f"http://127.0.0.1:{live.port}"
-    part = b'--edge\r\nContent-Disposition: form-data; name="frames"; filename="a"\r\n\r\n'
-    body = part + picture + b"\r\n--edge--\r\n"
-    type_ = "multipart/form-data; boundary=edge"
-    head = (
-        f"POST /predict/pain HTTP/1.1\r\nHost: test\r\nIdempotency-Key: k\r\nContent-Type: {type_}\r\n"
-        f"Accept: {accept}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", live.port)) as connection:
-        connection.sendall(head.encode() + body)
-        eventually(lambda: gated.begun == 1)
+    leave_once_begun(live.port, body, accept, lambda: eventually(lambda: gated.begun == 1))
 
     def post(request_id: str, **more: str) -> Any:
-        headers = {"content-type": type_, "x-request-id": request_id, **more}
+        headers = {"content-type": FORM, "x-request-id": request_id, **more}
         return httpx2.post(f"{url}/predict/pain", content=body, headers=headers, timeout=60)
 
     with ThreadPoolExecutor(2) as pool:

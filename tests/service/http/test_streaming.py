@@ -41,6 +41,12 @@ def lines_of(reply: httpx2.Response) -> list[dict[str, Any]]:
     return [json.loads(line) for line in reply.text.splitlines()]
 
 
+def streamed(live: Any, video: bytes, headers: dict[str, str] = LINES, **fields: str) -> Any:
+    """The answer of a real service, whose lines are read as they come."""
+    url = f"http://127.0.0.1:{live.port}{PAIN}"
+    return httpx2.stream("POST", url, files={"video": video}, data=fields, headers=headers, timeout=60)
+
+
 def gate_frames(monkeypatch: pytest.MonkeyPatch, gate: Callable[[float, Callable[[], None]], None]) -> None:
     """Where there is no sandbox: `gate(time_s, tick)` is called before the frame of each sampled time is given."""
 
@@ -198,9 +204,7 @@ def test_the_first_window_is_read_before_the_last_frame_is_decoded(
 
     gate_frames(monkeypatch, gate)
     live = make_server(sandbox="off")
-    files = {"video": (clips / "face_noface.mov").read_bytes()}
-    url = f"http://127.0.0.1:{live.port}{PAIN}"
-    with httpx2.stream("POST", url, files=files, headers=headers, timeout=60) as reply:
+    with streamed(live, (clips / "face_noface.mov").read_bytes(), headers) as reply:
         lines = reply.iter_lines()
         start, first = json.loads(next(lines)), json.loads(next(lines))
         seen_by_then = max(decoded)
@@ -296,9 +300,7 @@ def test_bytes_that_belong_to_the_first_line_come_while_it_waits_for_a_decoder(
 
     open_decoders(monkeypatch, wait)
     live = make_server(sandbox="off")
-    files = {"video": (clips / "single_face.mp4").read_bytes()}
-    url = f"http://127.0.0.1:{live.port}{PAIN}"
-    with httpx2.stream("POST", url, files=files, headers=LINES, timeout=60) as reply:
+    with streamed(live, (clips / "single_face.mp4").read_bytes()) as reply:
         pieces = reply.iter_raw()
         waiting = b"".join(next(pieces) for _ in range(3))
         is_free.set()
@@ -380,9 +382,7 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_place_and_its_decoder(
     resources = live.server.lifecycle.resources
     if resources.sandbox is None:
         pytest.skip("this system has no sandbox")
-    url = f"http://127.0.0.1:{live.port}{PAIN}"
-    files = {"video": long_film}
-    with httpx2.stream("POST", url, files=files, data={"hop_s": "0.12"}, headers=LINES, timeout=60) as reply:
+    with streamed(live, long_film, hop_s="0.12") as reply:
         assert json.loads(next(reply.iter_lines()))["type"] == "start"
     eventually(lambda: resources.admission.at_work == 0)
     eventually(lambda: gc.collect() >= 0 and tracker.alive == 0)

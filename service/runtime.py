@@ -16,16 +16,10 @@ from service.cancellation import Cancellation, RunCancelled
 from service.device import stack
 from service.provider_options import CPU, TENSORRT, Options, shape_profile
 from service.providers import Providers, ProvidersError, open_session
-from service.warm_up import BatchTime, WarmUp, are_enough, per_second
+from service.warm_up import WarmUp, in_turns, one_by_one
 
 BUCKETS: Final = (1, 2, 4, 8, 16, 32)
 """Batch sizes on a GPU; others are padded to the next one, since each new shape costs it a search of its own."""
-WORTH_A_TRY: Final = 1.15
-"""On a CPU larger batches are tried as long as a doubling makes items faster by this factor: what busy cores measure is
-not exact, and a batch that is larger than useful takes memory and leaves cores idle."""
-CPU_RUNS: Final = 5
-GPU_RUNS: Final = 2
-"""Runs of each size at warm-up, as a rule: the first allocates, the others show the speed."""
 DTYPES: Final = {"tensor(uint8)": np.dtype(np.uint8), "tensor(float)": np.dtype(np.float32)}
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -207,32 +201,22 @@ class GraphRunner:
 
         On a CPU sizes are tried as long as they gain anything, and the memory of the largest is given back.
         """
-        times: list[BatchTime] = []
-        slowest_s = 0.0
-        for size in BUCKETS:
-            taken = self.timed([{name: array[n % len(array)] for name, array in example.items()} for n in range(size)])
-            slowest_s = max(slowest_s, *taken)
-            times.append(BatchTime(size, min(taken)))
-            if not self.on_gpu and len(times) > 1 and per_second(times[-1]) / per_second(times[-2]) < WORTH_A_TRY:
-                break
+        windows = [{name: array[n % len(array)] for name, array in example.items()} for n in range(BUCKETS[-1])]
+        measure = one_by_one if self.on_gpu else in_turns
+        self.warm_up = measure(lambda size: self.timed(windows[:size]), BUCKETS)
         if not self.on_gpu:
             self.release_memory(example)
-        self.warm_up = WarmUp(slowest_s, tuple(times), padded=self.on_gpu)
         if self.lone is not None:  # to run it once is enough, which is done where it is proven
             self.lone.warm_up = self.warm_up
         for twin in self.twins:
             twin.warm(example)
         return self.warm_up
 
-    def timed(self, windows: Sequence[Arrays]) -> list[float]:
-        """Seconds of each of a few runs, with what it takes to bring the windows of several requests together."""
-        taken: list[float] = []
-        usual = GPU_RUNS if self.on_gpu else CPU_RUNS
-        while not are_enough(taken, usual):
-            began_s = time.perf_counter()
-            self.run(stack(windows))
-            taken.append(time.perf_counter() - began_s)
-        return taken
+    def timed(self, windows: Sequence[Arrays]) -> float:
+        """Seconds of a run, with what it takes to bring the windows of several requests together."""
+        began_s = time.perf_counter()
+        self.run(stack(windows))
+        return time.perf_counter() - began_s
 
     def release_memory(self, example: Arrays) -> None:
         """Shrink the CPU's arena to what one item needs, and give free pages back to the system."""

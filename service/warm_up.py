@@ -1,14 +1,22 @@
 """What a graph's first runs took, and which batch of it is worth forming."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from statistics import median
 from typing import Final, NamedTuple
 
 LEAST_RUNS: Final = 2
 ENOUGH_S: Final = 0.25
 CERTAIN_S: Final = 0.02
 MOST_RUNS: Final = 50
+CPU_RUNS: Final = 5
+GPU_RUNS: Final = 2
+"""Runs of each size as a rule."""
+WORTH_A_TRY: Final = 1.15
+"""On a CPU larger batches are tried as long as a doubling makes items faster by this factor: what busy cores measure is
+not exact, and a batch that is larger than useful takes memory and leaves cores idle."""
 NEARLY_BEST: Final = 0.95
 """A batch is useful if this share of the best windows a second is not had with a smaller one."""
 
@@ -80,6 +88,43 @@ class WarmUp:
         sizes = [time.items for time in self.times if time.items < most]
         fitting = [size for size in [*sizes, most] if self.batch_s(size) <= limit_s] or [1]
         return max(fitting, key=lambda size: per_second(BatchTime(size, self.batch_s(size))))
+
+
+def one_by_one(timed: Callable[[int], float], sizes: Sequence[int]) -> WarmUp:
+    """All sizes on a GPU, whose speed is steady; `timed` runs a batch of a size and tells the seconds.
+
+    The first run of a size allocates, and searches; the others show the speed.
+    """
+    taken: dict[int, list[float]] = {size: [] for size in sizes}
+    for size, runs_s in taken.items():
+        while not are_enough(runs_s, GPU_RUNS):
+            runs_s.append(timed(size))
+    times = tuple(BatchTime(size, min(runs_s)) for size, runs_s in taken.items())
+    return WarmUp(max(map(max, taken.values())), times, padded=True)
+
+
+def in_turns(timed: Callable[[int], float], sizes: Sequence[int]) -> WarmUp:
+    """As many sizes on a CPU as gain anything, each in turns with the one before it.
+
+    What a core gives changes within a second by more than a larger batch gains: only neighbours in time are compared.
+
+    >>> in_turns({1: 1.0, 2: 1.2, 4: 2.4}.__getitem__, (1, 2, 4, 8)).times
+    (BatchTime(items=1, seconds=1.0), BatchTime(items=2, seconds=1.2), BatchTime(items=4, seconds=2.4))
+    """
+    slowest_s = timed(sizes[0])  # it allocates, and shows no speed
+    times: list[BatchTime] = []
+    for smaller, larger in pairwise(sizes):
+        slowest_s = max(slowest_s, timed(larger))
+        turns: list[tuple[float, float]] = []
+        while not are_enough([larger_s for _, larger_s in turns], CPU_RUNS):
+            turns.append((timed(smaller), timed(larger)))
+        slowest_s = max(slowest_s, *map(max, turns))
+        times = times or [BatchTime(smaller, min(smaller_s for smaller_s, _ in turns))]
+        longer = median(larger_s / smaller_s for smaller_s, larger_s in turns)
+        times.append(BatchTime(larger, longer * times[-1].seconds))
+        if per_second(times[-1]) < WORTH_A_TRY * per_second(times[-2]):
+            break
+    return WarmUp(slowest_s, tuple(times))
 
 
 def are_enough(taken_s: Sequence[float], usual: int) -> bool:

@@ -137,7 +137,7 @@ class Timed(GraphRunner):
 
     def timed(self, windows):
         super().timed(windows)
-        return [self.seconds[len(windows)]]
+        return self.seconds[len(windows)]
 
 
 @pytest.mark.parametrize(

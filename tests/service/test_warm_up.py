@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.warm_up import BatchTime, WarmUp
+from service.warm_up import BatchTime, WarmUp, in_turns
 
 
 def measured(*times: tuple[int, float], padded: bool = False) -> WarmUp:
@@ -44,3 +44,29 @@ def test_a_batch_fits_into_its_limit_where_it_can():
     warm_up = measured((1, 1.0), (8, 4.5))
 
     assert [warm_up.best_batch(8, limit_s) for limit_s in (9.0, 4.5, 3.1, 1.0, 0.1)] == [8, 8, 5, 1, 1]
+
+
+@pytest.mark.parametrize("drift", [0.97, 1.03])
+def test_a_machine_that_becomes_faster_or_slower_meanwhile_makes_no_batch_useful(drift):
+    runs: list[int] = []
+
+    def timed(size: int) -> float:
+        runs.append(size)
+        return 0.01 * size * drift ** len(runs)
+
+    took = in_turns(timed, (1, 2, 4))
+
+    assert (took.useful_batch, set(runs)) == (1, {1, 2})
+
+
+def test_one_run_that_the_machine_held_up_decides_nothing():
+    runs: list[int] = []
+
+    def timed(size: int) -> float:
+        runs.append(size)
+        return 0.5 if len(runs) == 5 else 0.01 * size
+
+    took = in_turns(timed, (1, 2, 4))
+
+    assert (took.useful_batch, took.slowest_batch_s) == (1, 0.5)
+    assert took.times == (BatchTime(1, 0.01), BatchTime(2, pytest.approx(0.02)))

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from service.batch import Batch, Request
 from service.drain_rate import DrainRate
@@ -21,10 +22,15 @@ class Forecast:
     rate: DrainRate
     clock: Callable[[], float]
 
+    @cached_property
+    def lanes(self) -> int:
+        """Threads of all devices."""
+        return self.threads.total()
+
     @property
     def is_free(self) -> bool:
         """Whether nobody waits, and a lane has nothing to do."""
-        return not any(self.lines) and len(self.in_hand) < self.threads.total()
+        return not any(self.lines) and len(self.in_hand) < self.lanes
 
     def wait_s(self, runner_key: str, n_items: int) -> float:
         """How long `n_items` new items would take from now on, if nobody else came.
@@ -32,10 +38,9 @@ class Forecast:
         Since requests take turns, each of the others has about `n_items` of its own computed meanwhile. Where nobody
         waits and a lane is free, no slowness is believed that warm-up did not see: only a try can correct it.
         """
-        lanes = self.threads.total()
         if self.is_free:
             together = 1 if self.in_hand else max(self.threads.values())
-            return self.rate.at_best_s(runner_key, n_items, lanes=lanes, together=together)
+            return self.rate.at_best_s(runner_key, n_items, lanes=self.lanes, together=together)
         wait_s = self.rest_s()
         for key in {runner_key, *self.graphs()}:
             own, size, waiting = n_items if key == runner_key else 0, self.rate.useful_batch(key), self.waiting(key)
@@ -44,14 +49,14 @@ class Forecast:
             wait_s += count * self.rate.seconds_per_item(key)
         # its last batch has one lane, and all its time, while the others go on
         last = min(n_items + self.waiting(runner_key), self.rate.useful_batch(runner_key))
-        return (wait_s + (lanes - 1) * self.rate.batch_s(runner_key, last)) / lanes
+        return (wait_s + (self.lanes - 1) * self.rate.batch_s(runner_key, last)) / self.lanes
 
     def drain_s(self) -> float:
         """How long all that is here will take."""
         left_s = self.rest_s()
         for key in self.graphs():
             left_s += self.waiting(key) * self.rate.seconds_per_item(key)
-        return left_s / self.threads.total()
+        return left_s / self.lanes
 
     def graphs(self) -> set[str]:
         """Keys of those that somebody waits for."""

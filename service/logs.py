@@ -23,7 +23,7 @@ REQUESTS: Final = "pkdot.requests"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 PLAIN: Final = re.compile(r"[A-Za-z0-9_.~/-]*")
 MAX_GATHERED: Final = 100
-"""Lines of requests that are not written yet."""
+"""Requests whose lines are not written yet."""
 MAX_PATH_CHARS: Final = 200
 CONTINUED: Final = "\n    "
 """What a traceback's lines begin with; a record's first line never does."""
@@ -109,29 +109,35 @@ def quoted(text: str) -> str:
 
 
 class RequestLines(logging.StreamHandler[TextIO]):
-    """Lines of requests are gathered until `flush`, or until another line comes, which is written at once.
+    """Requests are gathered until `flush`, or until another line comes, which is written at once.
 
-    To write lets another thread have the interpreter; to get it back takes longer than the line itself.
+    To write lets another thread have the interpreter; to get it back takes longer than the line itself. And to format
+    many in a row takes a third of what it takes one by one, between the bodies that fill the processor's caches.
     """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.lines: list[str] = []
+        self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.lines.append(self.format(record) + self.terminator)
-        except Exception:
-            self.handleError(record)
-        if record.name != REQUESTS or record.levelno > logging.INFO or len(self.lines) >= MAX_GATHERED:
+        self.records.append(record)
+        if record.name != REQUESTS or record.levelno > logging.INFO or len(self.records) >= MAX_GATHERED:
             self.flush()
 
     def flush(self) -> None:
         with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):  # nobody reads the log
-            lines, self.lines = self.lines, []
-            if lines:
-                self.stream.write("".join(lines))
+            records, self.records = self.records, []
+            if records:
+                self.stream.write("".join([self.line(record) for record in records]))
             super().flush()
+
+    def line(self, record: logging.LogRecord) -> str:
+        """Empty, and told on stderr as logging does it, where a record cannot be formatted."""
+        try:
+            return self.format(record) + self.terminator
+        except Exception:
+            self.handleError(record)
+            return ""
 
 
 class TextFormatter(logging.Formatter):

@@ -136,7 +136,8 @@ class Telemetry:
             return
         self.in_flight_of(context.task).dec()
         self.finished.add(1)
-        self.bugs.add(context.code == "internal")
+        if context.code == "internal":
+            self.bugs.add(1)
         self.requests_of(context.task, str(status), context.code).inc()
         self.request_seconds_of(context.task).observe(took_s)
         for stage, seconds in context.seconds.items():

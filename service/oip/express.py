@@ -119,9 +119,10 @@ class Trip:
             self.call, self.place = self.understand(self.address, headers, body, stack)
             self.items = self.rows(body)
             until_s = min(deadline_s, self.context.started_s + self.call.timeout_s)
-            left_s = until_s - time.monotonic()
-            self.resources.refuse_hopeless(self.call.runner.key, left_s, items=self.call.batch, decodes=False)
-            self.place.arrived()
+            if self.call.batch > 1 or until_s < deadline_s:  # for one window the gate has looked a moment ago
+                left_s = until_s - time.monotonic()
+                self.resources.refuse_hopeless(self.call.runner.key, left_s, items=self.call.batch, decodes=False)
+            self.place.coming_s = 0.0  # it is about to be queued, and was weighed just now
             uploaded_s = time.monotonic() - self.context.started_s
             self.request = self.resources.batcher.submit(self.call.runner, self.items, deadline_s=until_s)
             self.held = stack.pop_all()

@@ -28,14 +28,13 @@ from service.framing import (
 )
 from service.gathered import Gathered
 from service.head_with_body import HeadWithBody
+from service.shared_buffer import READ_BYTES
 from service.ways import Way, Ways
 
 HEADERS_WITHIN_S: Final = 10.0
 MAX_HEADER_BYTES: Final = 65_536
 MAX_PIPELINED: Final = 16
 """Requests that may wait on one connection for the answer to an earlier one."""
-READ_BYTES: Final = 1 << 20
-"""Taken from the system at a time, into a buffer that all connections of a server share: none keeps it."""
 GATHER_S: Final = 0.01
 """So long a body gathers, unless it ends or grows beyond `READ_BYTES`, before the app is woken for what came of it."""
 UNREAD_S: Final = 30.0
@@ -45,7 +44,7 @@ CUT_SHORT: Final = "cut_short"
 OK: Final = 200
 
 
-class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
+class Connection(HttpToolsProtocol):
     """One connection. It is closed where a request's headers are not complete `HEADERS_WITHIN_S` after its begin.
 
     Broken HTTP gets a bare 400; a whole request before it is answered first.
@@ -56,11 +55,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         *args: Any,
         gate: Callable[[Scope], Response | None],
         express: Ways,
-        buffer: memoryview,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.gate, self.express, self.buffer = gate, express, buffer
+        self.gate, self.express = gate, express
         self.running: RequestResponseCycle | None = None
         """The request that is being answered; `cycle` is the last one that came."""
         self.within_head = False
@@ -92,12 +90,6 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self.stop_unread_timer()
         self.leave_running()
         super().connection_lost(exc)
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the signature of a protocol
-        return self.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self.buffer[:nbytes])  # type: ignore[arg-type]  # the parser reads any buffer
 
     def data_received(self, data: bytes) -> None:
         if self.deaf:

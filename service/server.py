@@ -25,9 +25,10 @@ from fastapi import FastAPI
 from service.access.access import Access
 from service.lifecycle import Lifecycle
 from service.logs import write_gathered
-from service.protocol import READ_BYTES, Connection
+from service.protocol import Connection
 from service.readiness import ReadinessLog
 from service.settings import Settings
+from service.shared_buffer import reading_at_once
 from service.stream.protocol import StreamProtocol
 from service.stream.streams import Streams
 
@@ -57,11 +58,8 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=partial(  # type: ignore[arg-type]  # it is called as a class is
-                    Connection,
-                    gate=app.state.gate,
-                    express=app.state.express,
-                    buffer=memoryview(bytearray(READ_BYTES)),
+                http=reading_at_once(  # type: ignore[arg-type]  # it is called as a class is
+                    partial(Connection, gate=app.state.gate, express=app.state.express)
                 ),
                 ws=StreamProtocol,
                 ws_max_size=2

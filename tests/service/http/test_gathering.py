@@ -8,7 +8,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.protocol import READ_BYTES, Connection
+from service.protocol import Connection
+from service.shared_buffer import READ_BYTES
 
 Message = dict[str, Any]
 HANG_S = 60.0
@@ -73,7 +74,6 @@ def play(size: int, scene: Callable[[Callable[[bytes], None], "asyncio.Queue[Mes
             app_state={},
             gate=lambda _: None,
             express=NoWay(),
-            buffer=memoryview(bytearray(1)),
         )
         protocol.connection_made(Transport())
         protocol.data_received(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)

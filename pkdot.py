@@ -1,6 +1,7 @@
 """The console command `pkdot`. Each half is imported only when one of its commands is asked for."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -9,8 +10,26 @@ SERVING = ("serve", "bundle", "keys")
 
 
 def main() -> None:
-    """Run the command that the arguments name; exits 0 done, 1 failed while running, 2 used wrongly."""
+    """Run the command that the arguments name; exits 0 done, 1 failed while running, 2 used wrongly.
+
+    Exits 130 after Ctrl-C, and 141 where nobody reads on, as a shell has it of a program that SIGINT or SIGPIPE ended.
+    """
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("pkdot: stopped", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be printed goes nowhere
+        code = 141
+    sys.exit(code)
+
+
+def _run() -> int:
     asked = sys.argv[1] if len(sys.argv) > 1 else None
+    if asked == "serve":
+        import_module("service.starting").mind_signals()  # before all that takes a while to import
     parser = argparse.ArgumentParser(
         prog="pkdot",
         description="Pain, valence and arousal from the modalities that are really there.",
@@ -21,7 +40,7 @@ def main() -> None:
         if asked in names or asked not in (*TRAINING, *SERVING):
             _mount(half, names, commands, asked)
     arguments = parser.parse_args()
-    sys.exit(arguments.run(arguments))
+    return int(arguments.run(arguments))
 
 
 def _mount(

@@ -38,10 +38,9 @@ def build_admin_router(lifecycle: Lifecycle, access: Access, token: str) -> APIR
         """Read keys, certificates and the folders of bundles again, on this replica only."""
         require_token(request, token)
         try:
-            access.reload()
+            done = await lifecycle.require().reloader.reload(access.reload)
         except SettingsError as error:
             raise AccessFilesRefused(str(error)) from None
-        done = await lifecycle.require().reloader.reload()
         return schemas.ReloadReply(
             loaded=replies(done.loaded), kept=replies(done.kept), removed=replies(done.removed), took_s=done.took_s
         )

@@ -89,12 +89,13 @@ class Admission:
         return sum(place.coming_s for place in self.places)
 
     @contextmanager
-    def place(self, kind: str, declared_bytes: int | None) -> Iterator[Place]:
+    def place(self, kind: str, declared_bytes: int | None, *, expected: bool = False) -> Iterator[Place]:
         """A place for a request whose body has `declared_bytes` (None: it does not say). Raises Overloaded.
 
-        `kind` tells whose work is alike; there are few.
+        `kind` tells whose work is alike; there are few. `expected` is one that joins a run which has a place already:
+        it gets one beyond `max_requests` too.
         """
-        self.refuse(declared_bytes)
+        self.refuse(declared_bytes, expected=expected)
         place = Place(self, kind, STEP_BYTES if declared_bytes is None else 1)
         place.cover(1 if declared_bytes is None else declared_bytes)
         self.places.add(place)
@@ -106,9 +107,9 @@ class Admission:
             self.spool_bytes -= place.spool_bytes
             self.mean_request_s += SMOOTHING * (self.clock() - begin_s - self.mean_request_s)
 
-    def refuse(self, declared_bytes: int | None, entering: int = 0) -> None:
+    def refuse(self, declared_bytes: int | None, entering: int = 0, *, expected: bool = False) -> None:
         """Raise Overloaded where `place` would, after as many others as are `entering`."""
-        if self.at_work + entering >= self.max_requests:
+        if self.at_work + entering >= self.max_requests and not expected:
             why = f"{self.at_work + entering} requests are at work, as many as are allowed"
             raise self.overloaded(why, self.mean_request_s / self.max_requests)
         self.weigh(self.queued_s() + self.coming_s, self.max_queue_s)

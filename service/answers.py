@@ -19,7 +19,7 @@ WindowReply = schemas.PainWindow | schemas.AffectWindow
 
 
 def answer_window(manifest: Manifest, computed: Computed) -> Answered:
-    window, graph, output = computed
+    window, graph, output, _ = computed
     if graph is None:
         missing_face = manifest.inputs.face is not None and FACE not in window.observed
         return Answered(computed, None, window.reason or ("no_face" if missing_face else "not_computable"))
@@ -93,7 +93,7 @@ def affect_window(answered: Answered, looked: bool, frame_detail: bool) -> schem
 
 def window_fields(answered: Answered, looked: bool, frame_detail: bool) -> dict[str, Any]:
     """The fields that windows of both tasks share; `looked` says whether there was a picture to find a face in."""
-    window, graph, _ = answered.computed
+    window, graph, *_ = answered.computed
     face, used = answered.face, graph if answered.answer is not None else None
     return {
         "start_s": round(window.window.start_s, TIME_DIGITS),
@@ -164,5 +164,10 @@ def warnings(question: Question, silent_track: bool, tally: Tally) -> list[str]:
     if tally.shown and 2 * tally.poor > tally.shown:
         said.append(
             f"low-quality: in {tally.poor} of {tally.shown} answered windows the face is blurred, small or turned away"
+        )
+    if 2 * tally.unusual > tally.answered:
+        said.append(
+            f"out-of-range: {tally.unusual} of {tally.answered} answered windows are unlike what the model was trained "
+            "on, so its answers may mean little; record as for the training, or train on recordings like this one"
         )
     return said

@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.lifecycle, app.state.access, app.state.streams = lifecycle, access, streams
     predictor = Predictor(settings, lifecycle, telemetry)
     inference = TensorInference(settings, lifecycle, telemetry, predictor)
-    app.add_middleware(AccessMiddleware, access=access, telemetry=telemetry)
+    app.add_middleware(AccessMiddleware, access=access, telemetry=telemetry, expects=predictor.expects)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
     if token is not None:
         app.include_router(build_admin_router(lifecycle, access, token))
     app.router.routes.append(build_docs_page(app))
-    app.router.routes += build_stream_routes(streams)
+    app.router.routes[:0] = build_stream_routes(streams)
     app.router.routes[:0] = build_oip_routes(lifecycle, inference)
     app.openapi = lambda: openapi(app, keys=access.keys is not None)  # type: ignore[method-assign]  # FastAPI's own way to change the document
     return app

@@ -18,7 +18,7 @@ from service.lifecycle import Resources
 from service.logs import set_up_logging
 from service.providers import Providers, ProvidersError
 from service.sandbox.sandbox import describe
-from service.server import Server
+from service.server import Server, refuse_foreign
 from service.settings import Settings, SettingsError, read_settings, settings_table
 from service.threads import available_cores, plan_threads
 from service.version import VERSION
@@ -78,6 +78,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     for warning in warnings:
         say(f"warning: {warning}")
     try:
+        refuse_foreign(settings.host)
         app = create_app(settings)
     except SettingsError as error:
         return say(str(error), code=2)

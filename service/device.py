@@ -24,6 +24,8 @@ BuildItem = Callable[[], Tensors]
 """Makes the tensors of one window by modality, without the batch axis. Called once, on a device's thread."""
 Result = Array | BaseException
 """One item's row, or why it has none."""
+Tell = Callable[[Tensors], None]
+"""Takes what the T-Nets expect of their errors in the next rows of a run, (rows,) by modality."""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,14 @@ class Row:
 
     def __call__(self) -> Tensors:
         return {modality: array[self.row] for modality, array in self.arrays.items()}
+
+
+class Told(dict[str, Array]):
+    """A window's tensors, with a place for what the T-Nets expect of their errors there, by modality."""
+
+    def __init__(self, arrays: Tensors, expected: dict[str, float]) -> None:
+        super().__init__(arrays)
+        self.expected = expected
 
 
 Item = Tensors | Row
@@ -54,8 +64,11 @@ class Runner(Protocol):
     def on_device(self, device: int, *, alone: bool = False) -> Self:
         """The same graph on the device of this index, itself on its own; `alone` where nothing else runs there."""
 
-    def run(self, inputs: Tensors, cancel: Cancellation | None = None) -> Array:
-        """(batch, ...) of one array (batch, ...) per modality; any error once `cancel` was asked for."""
+    def run(self, inputs: Tensors, cancel: Cancellation | None = None, tell: Tell | None = None) -> Array:
+        """(batch, ...) of one array (batch, ...) per modality; any error once `cancel` was asked for.
+
+        `tell` is called with all rows, in order and in as many parts as they are run in, if the graph is measured.
+        """
 
 
 class Job(Protocol):
@@ -157,10 +170,25 @@ def run_together(runner: Runner, items: Sequence[Item], cancel: Cancellation) ->
     """A row per item, if the graph does what it should."""
     if cancel.asked:
         raise RunCancelled
-    output = runner.run(stack(items), cancel)
+    output = runner.run(stack(items), cancel, teller(items))
     if len(output) != len(items):
         raise ValueError(f"the graph gave {len(output)} rows for {len(items)} items")
     return list(output)
+
+
+def teller(items: Sequence[Item]) -> Tell | None:
+    """Fills the places of these items; None where nobody wants to know."""
+    if not any(isinstance(item, Told) for item in items):
+        return None
+    coming = iter(items)
+
+    def tell(expected: Tensors) -> None:
+        for row in zip(*expected.values(), strict=True):
+            item = next(coming)
+            if isinstance(item, Told):
+                item.expected |= {modality: float(value) for modality, value in zip(expected, row, strict=True)}
+
+    return tell
 
 
 def stack(items: Sequence[Item]) -> Tensors:

@@ -69,7 +69,7 @@ class Gate:
             edge = self.access.check(scope)
             context.client = edge.client
             self.access.welcome(bearer_token(scope["headers"]), context)
-            error = self.why_not(asked, headers, resources)
+            error = self.why_not(asked, headers, resources, self.predictor.expects(scope, context.caller))
         except ServiceError:
             return None
         if error is None:
@@ -89,12 +89,12 @@ class Gate:
         self.report(Finished(context, *facts, 0, len(response.body)))
         return response
 
-    def why_not(self, asked: Prediction, headers: Headers, resources: Resources) -> ServiceError | None:
+    def why_not(self, asked: Prediction, headers: Headers, resources: Resources, expected: bool) -> ServiceError | None:
         """Why there is no room or time for it. Raises what is wrong with the headers."""
         timeout_s, declared_bytes = self.predictor.timeout_s(headers), self.predictor.declared_bytes(headers)
         try:
             resources.refuse_hopeless(asked.runner_key, timeout_s, decodes=asked.route in PREDICT)
-            resources.admission.refuse(declared_bytes, self.entering)
+            resources.admission.refuse(declared_bytes, self.entering, expected=expected)
         except ServiceError as error:
             return error
         return None

@@ -47,7 +47,7 @@ class Entry(Generic[A]):
     digest: bytes
     """Of the payload that it came with."""
     run: Hashable
-    """Which work was begun for it: what a repeat joins, should it still go on."""
+    """Which work was begun for it last: what a repeat joins, should it still go on."""
     until_s: float
     answer: A | None = None
 

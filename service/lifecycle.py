@@ -81,8 +81,8 @@ class Resources:
             wait_s += self.pipeline.decoders.predicted_wait_s()
         if wait_s > (left_s if self.batcher.forecast.is_free else SURE * left_s):
             raise DeadlineExceeded(
-                f"the queue and the request itself would take {wait_s:.2f} s, "
-                f"too much of the {max(0.0, left_s):.2f} s that are left"
+                f"the queue and the request itself would take {wait_s:#.3g} s, too much of the "
+                f"{max(0.0, left_s):#.3g} s that are left; ask for more with X-Request-Timeout, or try again later"
             )
 
 
@@ -96,6 +96,8 @@ class Lifecycle:
         self.draining = False
         self.failure: str | None = None
         """Why the service cannot start, or go on."""
+        self.impossible = False
+        """Whether the settings are why."""
         telemetry.watch("ready", "Whether /health/ready answers 200.", lambda: self.status() == "ok")
 
     def status(self) -> Status:
@@ -157,6 +159,7 @@ class Lifecycle:
             try:
                 self.resources = await self.open(stack)
             except (BundleError, ProvidersError, SandboxError, SettingsError) as error:
+                self.impossible = isinstance(error, SettingsError)
                 self.fail(str(error))
                 return
             except Exception as error:
@@ -248,15 +251,23 @@ class Lifecycle:
 def load(settings: Settings) -> tuple[ShelfReader, BundleShelf, Providers, ThreadPlan]:
     """Choose the device, divide the cores, and prove every bundle. Blocks.
 
-    Raises BundleError, ProvidersError, and SettingsError where uploads cannot be written.
+    Raises BundleError, ProvidersError, and SettingsError where a setting names a folder or a device that is not there.
     """
     try:
         with tempfile.TemporaryFile(dir=settings.spool_dir):
             pass
     except OSError as error:
         raise SettingsError(f"PKDOT_SPOOL_DIR={settings.spool_dir} cannot be written: {error.strerror}") from error
+    for name, candidates in (("PKDOT_CANARY", settings.canary), ("PKDOT_SHADOW", settings.shadow)):
+        if candidates is not None and not candidates.folder.is_dir():
+            raise SettingsError(
+                f"{name} names {candidates.folder}, which is no folder; make it, or correct the setting"
+            )
     options = RuntimeOptions(settings.gpu_memory_bytes, settings.cudnn_search, settings.cache_dir)
-    providers = Providers.choose(settings.providers, devices=settings.devices, options=options)
+    try:
+        providers = Providers.choose(settings.providers, devices=settings.devices, options=options)
+    except ProvidersError as error:
+        raise SettingsError(f"PKDOT_PROVIDERS={','.join(settings.providers)} is not possible here: {error}") from error
     plan = plan_threads(available_cores(), providers.on_gpu)
     reader = ShelfReader(
         settings.bundles, providers=providers, plan=plan, canary=settings.canary, shadow=settings.shadow

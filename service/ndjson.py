@@ -6,6 +6,7 @@ The status is held back until the first answered window, HELD_S at most, so that
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -39,17 +40,20 @@ FAREWELL_S: Final = 1.0
 """How long the last line of a failure may take to be sent, with what is held before it."""
 PIECE_BYTES: Final = 65_536
 """Sent at a time, or a line that is longer: so much must be taken within UNREAD_S."""
+WEIGHT: Final = re.compile(r"q=([0-9]+\.?[0-9]*)")
 START_FIELDS: Final = ("api_version", "task", "request_id", "bundle", "media")
 SUMMARY_FIELDS: Final = ("summary", "faces", "modalities", "warnings", "timing_ms")
 
 
 def wants_lines(headers: Headers) -> bool:
-    """Whether the client names this form among those that it accepts."""
-    for accepted in headers.get("accept", "").split(","):
+    """Whether the client names this form, and likes no other better (RFC 9110, section 12.5.1)."""
+    weights: dict[str, float] = {}
+    for accepted in ",".join(headers.getlist("accept")).split(","):
         kind, *parameters = (part.strip().lower() for part in accepted.split(";"))
-        if kind == MEDIA_TYPE:
-            return not any(p.startswith("q=") and not p.removeprefix("q=").strip("0.") for p in parameters)
-    return False
+        weights[kind] = next((float(found[1]) for p in parameters if (found := WEIGHT.fullmatch(p))), 1.0)
+    whole = next((weights[kind] for kind in ("application/json", "application/*", "*/*") if kind in weights), 0.0)
+    lines = weights.get(MEDIA_TYPE, 0.0)
+    return lines > 0 and lines >= whole
 
 
 class Lines:
@@ -68,6 +72,9 @@ class Lines:
         self.held: deque[bytes] = deque()
         self.begun = self.introduced = False
         """Whether the status, and the first line, have been sent."""
+        self.last = b""
+        self.last_within_s = UNREAD_S
+        """The last piece, and how soon it must be taken."""
         self.sending = asyncio.Lock()
         self.news = asyncio.Event()
         self.next_sign_s = time.monotonic() + HELD_S
@@ -123,12 +130,12 @@ class Lines:
                 await self.flush()
 
     async def end(self, preparation: Preparation) -> None:
-        """The last line, behind all windows."""
+        """The last line, behind all windows; it leaves with `close`."""
         self.held.append(self.summary(preparation))
         await self.flush(last=True)
 
     async def retell(self, lines: Sequence[bytes]) -> None:
-        """All lines of an answer that others' work has given, `retold`."""
+        """All lines of an answer that others' work has given, `retold`; the last leave with `close`."""
         self.held += lines
         await self.flush(last=True)
 
@@ -145,31 +152,40 @@ class Lines:
         await self.flush()
 
     async def fail(self, error: ServiceError) -> None:
-        """The last line of a stream that cannot be completed."""
+        """The last line of a stream that cannot be completed; it leaves with `close`."""
         self.context.code = error.code
         problem = problem_of(error, self.context.request_id)
         self.held.append(line("error", {"problem": problem}))
+        self.last_within_s = FAREWELL_S
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self.flush(last=True)
         except TimeoutError:
             raise ClientGone from None
 
+    async def close(self) -> None:
+        """Send the last piece. Raises ClientGone where it is not taken."""
+        await self.push({"type": "http.response.body", "body": self.last, "more_body": False}, self.last_within_s)
+
     async def flush(self, *, last: bool = False) -> None:
-        """Send what is held. Raises ClientGone where it is not taken."""
+        """Send what is held, but for the `last` piece. Raises ClientGone where it is not taken."""
         async with self.sending:
             if not self.begun:
                 self.begun = True
                 self.next_sign_s = time.monotonic() + PROGRESS_S
+                self.news.set()  # who waits for the time of the next sign must wait less
                 headers = [(b"content-type", MEDIA_TYPE.encode())]
-                await self.push({"type": "http.response.start", "status": 200, "headers": headers})
+                await self.push({"type": "http.response.start", "status": 200, "headers": headers}, UNREAD_S)
             if not self.introduced and self.preparation is not None:
                 self.introduced = True
                 self.held.appendleft(self.start(self.preparation))
             more = True
             while more:
                 body, more = self.take(), bool(self.held)
-                await self.push({"type": "http.response.body", "body": body, "more_body": more or not last})
+                if last and not more:
+                    self.last = body
+                else:
+                    await self.push({"type": "http.response.body", "body": body, "more_body": True}, UNREAD_S)
 
     def take(self) -> bytes:
         """What comes next of what is held: whole lines, so that one that tells of a failure may always follow."""
@@ -180,9 +196,9 @@ class Lines:
             size += len(taken[-1])
         return b"".join(taken)
 
-    async def push(self, message: Message) -> None:
+    async def push(self, message: Message, within_s: float) -> None:
         try:
-            async with asyncio.timeout(UNREAD_S):
+            async with asyncio.timeout(within_s):
                 await self.send(message)
         except TimeoutError:
             raise ClientGone from None

@@ -24,13 +24,18 @@ async def offload(executor: Executor, work: Callable[[], T], *, stop: Callable[[
             stop()
         await ended(wrapped)
         raise
+    finally:
+        del future, wrapped  # they hold what `work` raised, which holds this frame
 
 
 async def ended(*futures: "asyncio.Future[Any]") -> None:
-    """Wait until all are done, whatever happens meanwhile; what they raised counts as seen."""
+    """Wait until all are done, whatever happens meanwhile; what they raised counts as seen.
+
+    To ask a cancelled one also makes it forget its CancelledError, whose frames would hold it, and all that it used.
+    """
     while any(not future.done() for future in futures):
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait(futures)
     for future in futures:
-        if not future.cancelled():
+        with contextlib.suppress(asyncio.CancelledError):
             future.exception()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -27,7 +28,7 @@ from service.bundles import LoadedBundle
 from service.channel import Channel
 from service.context import RequestContext
 from service.decoders import Decoders
-from service.device import BuildItem
+from service.device import BuildItem, Tensors, Told
 from service.errors import (
     DeadlineExceeded,
     FieldError,
@@ -65,6 +66,8 @@ class Computed(NamedTuple):
     window: WindowInput
     graph: GraphSpec | None
     output: NDArray[np.generic] | None
+    expected: Mapping[str, float] = MappingProxyType({})
+    """What the T-Nets expect of their errors (`GraphSpec.uncertainty`), by modality; nothing where nobody measures."""
 
 
 class Sink(Protocol):
@@ -127,6 +130,7 @@ class Pipeline:
         finally:
             decoding.cancel()
             await ended(decoding)
+            del decoding  # it holds what it raised, which holds this frame
         refuse_unusable(question, preparation.media, gist)
         return preparation
 
@@ -203,7 +207,11 @@ class Pipeline:
         for route in {id(route[1]): route for route in routes if route is not None}.values():
             graph, runner = route
             members = [index for index, other in enumerate(routes) if other is not None and other[1] is runner]
-            items = [partial(tensors, windows[index], graph.available) for index in members]
+            expected: list[dict[str, float]] = [{} for _ in members]
+            items = [
+                partial(tensors, windows[index], graph.available, told)
+                for index, told in zip(members, expected, strict=True)
+            ]
             try:
                 answer = await self.batcher.run(runner, items, deadline_s=deadline_s)
             except BatchItemFailed as error:
@@ -212,8 +220,8 @@ class Pipeline:
             context.add("queue", answer.queue_s)
             context.add("inference", answer.inference_s)
             context.largest_batch = max(context.largest_batch, answer.largest_batch)
-            for index, output in zip(members, answer.output, strict=True):
-                computed[index] = Computed(windows[index], graph, output)
+            for index, output, told in zip(members, answer.output, expected, strict=True):
+                computed[index] = Computed(windows[index], graph, output, told)
         return computed
 
     async def blame(self, bundle: LoadedBundle, graph: GraphSpec, deadline_s: float) -> ServiceError:
@@ -231,9 +239,9 @@ class Pipeline:
         return UnreadableMedia("what the recording shows cannot be computed; send another recording")
 
 
-def tensors(window: WindowInput, modalities: Sequence[str]) -> Mapping[str, NDArray[np.generic]]:
-    """One window as the graph takes it."""
-    return {modality: window.tensor(modality) for modality in modalities}
+def tensors(window: WindowInput, modalities: Sequence[str], expected: dict[str, float]) -> Tensors:
+    """One window as the graph takes it; what its T-Nets expect of their errors goes to `expected`."""
+    return Told({modality: window.tensor(modality) for modality in modalities}, expected)
 
 
 def refuse_unusable(question: Question, media: MediaInfo, gist: Gist) -> None:

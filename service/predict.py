@@ -20,11 +20,12 @@ from service.context import RequestContext
 from service.errors import ClientGone, DeadlineExceeded, FieldError, InvalidField, MalformedRequest, ServiceError
 from service.fields import FILES, TEXTS, Fields, decimal, read_fields
 from service.form import Form, boundary_of, read_form
-from service.idempotency import idempotency_key
+from service.idempotency import HEADER, idempotency_key
 from service.lifecycle import Lifecycle, Resources
 from service.ndjson import Lines, retold, wants_lines
 from service.offload import ended, offload
 from service.pipeline import Question, Sink
+from service.predictions import PREDICT
 from service.settings import Settings
 from service.sharing import Asked, Sharing, disconnected, payload_digest
 from service.telemetry import Telemetry
@@ -72,14 +73,21 @@ class Predictor:
             raise InvalidField([FieldError("X-Request-Timeout", f"must be seconds over 0; got {given!r:.34}")])
         return min(asked_s, self.settings.max_request_timeout_s)
 
+    def expects(self, scope: Scope, caller: str) -> bool:
+        """Whether a request of `caller` repeats one whose run goes on without a client: it adds no work."""
+        task = PREDICT.get(scope["path"])
+        return task is not None and self.sharing.expects(caller, task, Headers(scope=scope).get(HEADER))
+
     async def answer_in_time(self, task: Task, request: Request, deadline_s: float) -> Response:
-        resources = self.lifecycle.require(request.state.context.request_id)
+        context: RequestContext = request.state.context
+        resources = self.lifecycle.require(context.request_id)
         boundary = boundary_of(request.headers.get("content-type", ""))
         key = idempotency_key(request.headers)
         declared_bytes = self.declared_bytes(request.headers)
         queue_key = default_bundle(resources.shelf, task).queue_key
         resources.refuse_hopeless(queue_key, deadline_s - time.monotonic(), decodes=True)
-        with resources.admission.place(task, declared_bytes) as place:
+        expected = self.expects(request.scope, context.caller)
+        with resources.admission.place(task, declared_bytes, expected=expected) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:
                 form = await self.read_upload(task, request, boundary, spool, place)
@@ -87,7 +95,7 @@ class Predictor:
                 place.arrived()
                 asked = Asked(task, payload_digest(form, await spool.digest()), question.bundle.identity, key)
                 response = await self.reply(question, asked, request, resources, deadline_s)
-                if (seconds := request.state.context.seconds).keys() > {"upload"}:  # no other one did its work
+                if (seconds := context.seconds).keys() > {"upload"}:  # no other one did its work
                     place.answered(seconds)
                 return response
             finally:
@@ -136,7 +144,10 @@ class Predictor:
     async def stream(
         self, question: Question, asked: Asked, request: Request, resources: Resources, deadline_s: float
     ) -> Response:
-        """The answer as JSON lines, sent when this returns. Raises as `reply` does until the status is out."""
+        """The answer as JSON lines, sent but for its end when this returns.
+
+        Raises as `reply` does until the status is out.
+        """
         context: RequestContext = request.state.context
         lines = Lines(question, context, self.telemetry, request._send, keeps=asked.key is not None)
         try:
@@ -159,7 +170,7 @@ class Predictor:
             if lines.begun:
                 await lines.fail(ServiceError("this is a bug in the service; report it with its X-Request-ID"))
             raise
-        return Sent()
+        return Ending(lines)
 
     async def stream_alone(self, lines: Lines, resources: Resources, deadline_s: float) -> None:
         """The lines of a run that nobody shares."""
@@ -179,11 +190,15 @@ class Predictor:
             await lines.retell(await offload(resources.threads, partial(retold, bytes(response.body))))
 
 
-class Sent(Response):
-    """Stands for an answer that has gone out already."""
+class Ending(Response):
+    """The last piece of an answer in lines: who has read it may ask again, so the request's place is free before."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pass
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self.lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as Response's
+        await self.lines.close()
 
 
 def default_bundle(shelf: BundleShelf, task: Task) -> LoadedBundle:

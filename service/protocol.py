@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -30,6 +30,7 @@ from service.gathered import Gathered
 from service.head_with_body import HeadWithBody
 from service.shared_buffer import READ_BYTES
 from service.ways import Way, Ways
+from service.without_chunks import without_chunks
 
 HEADERS_WITHIN_S: Final = 10.0
 MAX_HEADER_BYTES: Final = 65_536
@@ -231,7 +232,10 @@ class Connection(HttpToolsProtocol):
         refusal = self.gate(scope)
         if refusal is not None:
             self.refuse(cycle, refusal)
-        elif cycle.more_body and not cycle.waiting_for_100_continue and self.express.takes(scope):
+            return
+        if scope["http_version"] == "1.0":
+            app = partial(without_chunks, cast("ASGIApp", app), cycle)
+        if cycle.more_body and not cycle.waiting_for_100_continue and self.express.takes(scope):
             self.held = app
             self.gathering = self.loop.call_later(GATHER_S, self.give_gathered)
         else:

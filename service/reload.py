@@ -80,20 +80,24 @@ class Reloader:
             self.asked.clear()
             try:
                 async with self.lock:
-                    await self.exchange()
+                    await self.exchange(lambda: None)
             except ServiceError:
                 pass  # logged where it was raised
             except Exception:
                 logger.exception("the bundles could not be reloaded; the loaded ones go on")
 
-    async def reload(self) -> Reloaded:
-        """Reload now. Raises ReloadRunning, and BundleRefused where a bundle cannot serve: then nothing has changed."""
+    async def reload(self, take_along: Callable[[], None]) -> Reloaded:
+        """Reload now, with `take_along` as the last step before the bundles change places.
+
+        Raises ReloadRunning, BundleRefused where a bundle cannot serve, and what `take_along` raises; no bundle has
+        changed then, and after the first two nothing else either.
+        """
         if self.lock.locked():
             raise ReloadRunning("another reload is at work; it may have read too early, so ask again when it is done")
         async with self.lock:
-            return await self.exchange()
+            return await self.exchange(take_along)
 
-    async def exchange(self) -> Reloaded:
+    async def exchange(self, take_along: Callable[[], None]) -> Reloaded:
         began_s = time.monotonic()
         try:
             shelf = await offload(self.thread, self.reader.read)
@@ -101,6 +105,7 @@ class Reloader:
             logger.warning("the bundles were not reloaded, the loaded ones go on: %s", error)
             reason = without_paths(str(error), self.reader.folders())
             raise BundleRefused(f"{reason}; nothing was changed, the loaded bundles go on") from error
+        take_along()
         before, after = entries(self.current()), entries(shelf)
         self.adopt(shelf)
         report = Reloaded(

@@ -1,6 +1,7 @@
 """Every route. Each handler parses, calls one thing, and answers."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from models.manifest import Calibration
@@ -66,6 +67,9 @@ def build_router(lifecycle: Lifecycle, telemetry: Telemetry, predictor: Predicto
             models=model_replies(resources.shelf, resources.shadow.share), versions=versions(resources.providers)
         )
 
+    for route in list(router.routes):
+        if isinstance(route, APIRoute) and route.methods == {"GET"}:  # balancers probe with HEAD
+            router.add_api_route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
     return router
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.manifest import GraphSpec
 from service.cancellation import Cancellation, RunCancelled
-from service.device import stack
+from service.device import Tell, stack
 from service.provider_options import CPU, TENSORRT, Options, shape_profile
 from service.providers import Providers, ProvidersError, open_session
 from service.warm_up import WarmUp, in_turns, one_by_one
@@ -113,8 +113,8 @@ class GraphRunner:
             if other is not None:
                 other.watch_all(watch)
 
-    def run(self, inputs: Arrays, cancel: Cancellation | None = None) -> NDArray[np.generic]:
-        """Output (batch, ...) of one array (batch, ...) per modality.
+    def run(self, inputs: Arrays, cancel: Cancellation | None = None, tell: Tell | None = None) -> NDArray[np.generic]:
+        """Output (batch, ...) of one array (batch, ...) per modality; `tell` as `service.device.Runner` has it.
 
         ValueError where a modality is missing, too many, or of another dtype or shape than the graph takes, and
         RunCancelled where `cancel` was asked before the end.
@@ -122,28 +122,35 @@ class GraphRunner:
         size = self.check(inputs)
         largest = self.buckets[-1] if self.buckets else self.warm_up.useful_batch if self.warm_up.times else size
         if size <= largest:
-            return self.run_part(inputs, size, cancel)
+            return self.run_part(inputs, size, cancel, tell)
         parts = []
         for start in range(0, size, largest):  # so that memory is bounded, whatever a caller brings
             part = {modality: array[start : start + largest] for modality, array in inputs.items()}
-            parts.append(self.run_part(part, min(largest, size - start), cancel))
+            parts.append(self.run_part(part, min(largest, size - start), cancel, tell))
         return np.concatenate(parts)
 
-    def run_part(self, inputs: Arrays, size: int, cancel: Cancellation | None) -> NDArray[np.generic]:
+    def run_part(
+        self, inputs: Arrays, size: int, cancel: Cancellation | None, tell: Tell | None
+    ) -> NDArray[np.generic]:
         """`run` of no more than the graph takes at once."""
         if not self.buckets or size in self.buckets:
-            return self.run_watched(inputs, cancel, size)
+            return self.run_watched(inputs, cancel, size, tell)
         bucket = next(bucket for bucket in self.buckets if bucket > size)
-        return self.run_watched({m: pad(array, bucket) for m, array in inputs.items()}, cancel, size)[:size]
+        return self.run_watched({m: pad(array, bucket) for m, array in inputs.items()}, cancel, size, tell)[:size]
 
-    def run_watched(self, inputs: Arrays, cancel: Cancellation | None, count: int) -> NDArray[np.generic]:
+    def run_watched(
+        self, inputs: Arrays, cancel: Cancellation | None, count: int, tell: Tell | None
+    ) -> NDArray[np.generic]:
         """The output for arrays of which the first `count` rows are asked for, and the others pad."""
         watch = self.watch
         if watch is None:
             return self.run_checked(inputs, cancel)
         expected = self.graph.uncertainty
         output, *rows = self.run_outputs([self.graph.output, *expected.values()], inputs, cancel)
-        watch({modality: row[:count] for modality, row in zip(expected, rows, strict=True)})
+        measured = {modality: row[:count] for modality, row in zip(expected, rows, strict=True)}
+        watch(measured)
+        if tell is not None:
+            tell(measured)
         return output
 
     def run_checked(self, inputs: Arrays, cancel: Cancellation | None = None) -> NDArray[np.generic]:

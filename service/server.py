@@ -27,7 +27,7 @@ from service.lifecycle import Lifecycle
 from service.logs import write_gathered
 from service.protocol import Connection
 from service.readiness import ReadinessLog
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.shared_buffer import reading_at_once
 from service.stream.protocol import StreamProtocol
 from service.stream.streams import Streams
@@ -42,6 +42,23 @@ FAILED_END_S: Final = 10.0
 """So long after its failure the process ends, whatever still holds it: a driver may never return."""
 
 logger = logging.getLogger("pkdot")
+
+
+def refuse_foreign(host: str) -> None:
+    """SettingsError for a name or an address that is not this machine's, whichever port it is to listen on."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"PKDOT_HOST={host!r} is not possible: no address has this name ({error})") from None
+    reasons = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+        except OSError as error:
+            reasons.append(error.strerror)
+    if len(reasons) == len(found):
+        raise SettingsError(f"PKDOT_HOST={host!r} is not possible: not an address of this machine ({reasons[0]})")
 
 
 class Server(uvicorn.Server):
@@ -89,7 +106,9 @@ class Server(uvicorn.Server):
 
     @property
     def exit_code(self) -> int:
-        """Of the process: 0 after a clean stop, 1 where the service could not start or has failed."""
+        """Of the process: 0 after a clean stop, 1 where it could not start or has failed, 2 for impossible settings."""
+        if self.lifecycle.impossible:
+            return 2
         return 0 if self.started and self.lifecycle.failure is None else 1
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:

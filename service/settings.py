@@ -1,13 +1,23 @@
 """The service's settings: one frozen model, and the only place that reads `PKDOT_*` variables."""
 
 import difflib
+import re
 import tempfile
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from service.candidates import Candidates
 from service.provider_options import CudnnSearch
@@ -18,10 +28,43 @@ KUBERNETES_PREFIXES: Final = ("PKDOT_SERVICE_", "PKDOT_PORT_")
 OTHER_VARIABLES: Final = frozenset({"PKDOT_FACE_WHEEL_DIR"})
 """Known, and without effect here: it is read by the installation of the face nets."""
 
+TEXTS: Final = frozenset(
+    {
+        *("bundles", "host", "cudnn_search", "cache_dir", "canary", "shadow", "admin_token", "admin_token_file"),
+        *("api_keys_file", "tls_cert_file", "tls_key_file", "sandbox", "spool_dir", "log_format"),
+    }
+)
+"""Settings that are as if unset where they are empty, as compose files leave them."""
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Text that is as `pattern` as a whole; else the error says in words what was `expected`."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"expected {expected}")
+        return value
+
+    return AfterValidator(check)
+
+
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-HostName = Annotated[str, Field(pattern=r"^(\*\.)?[a-z0-9._-]+$|^\[[0-9a-f:.]+\]$")]
-Origin = Annotated[str, Field(pattern=r"^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$")]
+HostName = Annotated[
+    str,
+    matching(
+        r"(\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\]",
+        "names without scheme and port, as ward.example, *.clinic.example, 10.0.0.5 or [::1]; leave it empty for any",
+    ),
+]
+Origin = Annotated[
+    str,
+    matching(
+        r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?",
+        "origins, a scheme and a host without a path or a final slash, as https://desk.example or http://10.0.0.5:8080",
+    ),
+]
+Address = Annotated[str, matching(r"(https?://\S+)?", "an address, as http://collector:4318")]
 
 
 class SettingsError(ValueError):
@@ -137,7 +180,7 @@ class Settings(BaseModel):
     log_format: Literal["text", "json"] = Field(
         default="text", description="`json` writes the log as an object a line, for machines."
     )
-    otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s]+)?$")] = Field(
+    otlp_endpoint: Address = Field(
         default="",
         description="Address of an OpenTelemetry collector, as http://collector:4318; empty: no spans are made.",
     )
@@ -166,20 +209,14 @@ class Settings(BaseModel):
             raise ValueError("set both PKDOT_TLS_CERT_FILE and PKDOT_TLS_KEY_FILE, or neither")
         return self
 
-    @field_validator(
-        "gpu_memory_bytes",
-        "cache_dir",
-        "canary",
-        "shadow",
-        "admin_token",
-        "admin_token_file",
-        "api_keys_file",
-        "tls_cert_file",
-        "tls_key_file",
-        mode="before",
-    )
+    @model_validator(mode="before")
     @classmethod
-    def empty_is_unset(cls, value: object) -> object:
+    def empty_is_unset(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if value != "" or name not in TEXTS}
+
+    @field_validator("gpu_memory_bytes", mode="before")
+    @classmethod
+    def empty_is_no_limit(cls, value: object) -> object:
         return None if value == "" else value
 
     @field_validator("providers", "devices", "allowed_hosts", "trusted_proxies", "allowed_origins", mode="before")
@@ -221,12 +258,13 @@ def read_settings(environment: Mapping[str, str], **overrides: Any) -> Reading:
         return Reading(Settings.model_validate(given), sorted(warnings))
     except ValidationError as error:
         first = error.errors()[0]
+        why = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            raise SettingsError(first["msg"].removeprefix("Value error, ")) from None
+            raise SettingsError(why) from None
         name = variable(str(first["loc"][0]))
         if first["type"] == "missing":
             raise SettingsError(f"{name} is not set; name a folder of bundles with it, or with --bundles") from None
-        raise SettingsError(f"{name}={first['input']!r} is not possible: {first['msg']}") from None
+        raise SettingsError(f"{name}={first['input']!r} is not possible: {why}") from None
 
 
 def variable(field: str) -> str:
@@ -247,12 +285,25 @@ def suggestion(key: str, known: Mapping[str, str]) -> str:
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
-def settings_table() -> str:
-    """One line a variable, with its default: the end of `pkdot serve --help`."""
-    lines = []
+class Described(NamedTuple):
+    """A setting, for people."""
+
+    variable: str
+    default: str
+    description: str
+
+
+def described_settings() -> list[Described]:
+    """Every setting, in the order in which they are told: for `pkdot serve --help` and docs/settings.md."""
+    rows = []
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else field.get_default(call_default_factory=True)
         default = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        default = "empty" if default in ("", None) else default
-        lines.append(f"  {variable(name)} ({default}): {field.description}")
-    return "\n".join(lines)
+        default = "empty" if default in ("", None) else str(default)
+        rows.append(Described(variable(name), default, str(field.description)))
+    return rows
+
+
+def settings_table() -> str:
+    """One line a variable, with its default: the end of `pkdot serve --help`."""
+    return "\n".join(f"  {one.variable} ({one.default}): {one.description}" for one in described_settings())

@@ -4,7 +4,7 @@ Only within what one caller sent to one route: what others asked is not to be gu
 """
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -106,11 +106,19 @@ class Sharing:
             if entry.answer is not None:
                 self.count("stored")
                 return entry.answer.to(context.request_id)
-            asker = asker._replace(linger_s=LINGER_S, on_result=partial(self.store.keep, name, entry))
-            outcome = await self.flights.run(entry.run, asker)
-        else:
-            outcome = await self.flights.run(flight, asker)
+            asker = asker._replace(
+                work=partial(begun_for, entry, flight, asker.work),
+                linger_s=LINGER_S,
+                on_result=partial(self.store.keep, name, entry),
+                also=lambda: entry.run,
+            )
+        outcome = await self.flights.run(flight, asker)
         return outcome.to(context.request_id)
+
+    def expects(self, caller: str, route: str, key: str | None) -> bool:
+        """Whether the run of this key goes on though its clients have left: a repeat joins it, and adds no work."""
+        entry = None if key is None else self.store.entries.get((caller, route, key))
+        return entry is not None and self.flights.is_deserted(entry.run)
 
     def claim(self, name: tuple[str, str, str], asked: Asked, flight: tuple[object, ...]) -> Entry[Outcome]:
         try:
@@ -126,6 +134,14 @@ class Sharing:
 
     def count(self, result: str) -> None:
         self.telemetry.idempotent.labels(result).inc()
+
+
+def begun_for(
+    entry: Entry[Outcome], flight: Hashable, work: Callable[[], Coroutine[Any, Any, Outcome]]
+) -> Coroutine[Any, Any, Outcome]:
+    """`work`, which the key's repeats join from now on; an earlier run may have ended without an answer."""
+    entry.run = flight
+    return work()
 
 
 async def outcome_of(run: Run, context: RequestContext) -> Outcome:

@@ -32,6 +32,8 @@ class Asker(NamedTuple, Generic[T]):
     """Told what came out, also where the asker has left meanwhile."""
     on_joined: Callable[[bool], None] = lambda _: None
     """Told at once, and once, whether somebody else was already at it."""
+    also: Callable[[], Hashable] = lambda: None
+    """Names work whose result will do as well, where it is under way; it is not begun under this name."""
 
 
 class SingleFlight(Generic[T]):
@@ -46,16 +48,24 @@ class SingleFlight(Generic[T]):
         Raises what the asker's own work raises, never what another's does, and ClientGone where the asker has left.
         However it ends, work that this asker began has ended before.
         """
-        asker.on_joined(key in self.flights)
+        asker.on_joined(self.under_way(key, asker) is not None)
         leaving = asyncio.create_task(asker.left())
         try:
-            while (flight := self.flights.get(key)) is not None:
+            while (flight := self.under_way(key, asker)) is not None:
                 if (landed := await follow(flight, asker, leaving)) is not None:
                     return landed.value
             return await self.lead(key, asker, leaving)
         finally:
             leaving.cancel()
             await ended(leaving)
+
+    def under_way(self, key: Hashable, asker: Asker[T]) -> "Flight[T] | None":
+        return self.flights.get(asker.also()) or self.flights.get(key)
+
+    def is_deserted(self, key: Hashable) -> bool:
+        """Whether the work goes on though everybody who asked for it has left."""
+        flight = self.flights.get(key)
+        return flight is not None and flight.waiting == 0
 
     async def lead(self, key: Hashable, asker: Asker[T], leaving: "asyncio.Task[None]") -> T:
         flight = self.flights[key] = Flight[T]()

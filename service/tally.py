@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models.inputs.prepare import FaceInWindow
-from models.manifest import GraphSpec, Manifest
+from models.manifest import GraphSpec, Manifest, Moments
 from models.outputs import PainAnswer, ValueAnswer
 from models.spec import FACE, VOICE
 from service import schemas
@@ -15,6 +15,8 @@ from service.pipeline import Computed
 TIME_DIGITS: Final = 6
 BLURRED: Final = 0.65
 TURNED_DEG: Final = 45.0
+USUAL_STD: Final = 4.0
+"""Where what is asked is like the training corpus, hardly any expected error is farther from the usual one."""
 MODALITY_ORDER: Final = (FACE, VOICE, "eda", "ecg", "emg", "text")
 
 WindowAnswer = PainAnswer | tuple[ValueAnswer, ValueAnswer]
@@ -79,6 +81,8 @@ class Tally:
     """Windows that were answered from a face."""
     poor: int = 0
     """Those of them in which it is blurred, small or turned away."""
+    unusual: int = 0
+    """Answered windows in which a T-Net expects an error far from the usual one."""
     values: dict[str, Values] = field(default_factory=dict)
     tracks: dict[int, Track] = field(default_factory=dict)
     read_by: list[GraphSpec] = field(default_factory=list)
@@ -89,7 +93,7 @@ class Tally:
 
     def add(self, one: Answered) -> None:
         self.windows += 1
-        window, graph, _ = one.computed
+        window, graph, _, expected = one.computed
         if window.window.start_s != self.start_s:
             self.start_s = window.window.start_s
             for track in window.tracks:
@@ -101,6 +105,7 @@ class Tally:
         self.answered += 1
         if graph is not None and graph not in self.answered_by:
             self.answered_by.append(graph)
+        self.unusual += graph is not None and is_unusual(expected, graph.uncertainty_reference)
         for output, value in one.values().items():
             self.values.setdefault(output, Values()).add(value)
         if one.face is not None:
@@ -147,6 +152,21 @@ class Tally:
         return schemas.AffectSummary(
             **counts, valence=spread(self.values.get("valence")), arousal=spread(self.values.get("arousal"))
         )
+
+
+def is_unusual(expected: Mapping[str, float], usual: Mapping[str, Moments]) -> bool:
+    """Whether any of these expected errors is more than `USUAL_STD` standard deviations from what is usual.
+
+    >>> is_unusual({"eda": 4.5, "ecg": 9.0}, {"eda": Moments(mean=2.0, std=0.5, windows=9)})
+    True
+    >>> is_unusual({"eda": 4.0}, {"eda": Moments(mean=2.0, std=0.5, windows=9)})
+    False
+    """
+    return any(
+        abs(expected[modality] - moments.mean) > USUAL_STD * moments.std
+        for modality, moments in usual.items()
+        if modality in expected
+    )
 
 
 def spread(values: Values | None) -> schemas.Spread | None:

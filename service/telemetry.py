@@ -16,7 +16,8 @@ from service.tally import Answered
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 DISTANCES: Final = (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12)
-DIFFERENCES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4)
+DIFFERENCES: Final = tuple(float(f"{step}e{decade}") for decade in range(-6, 6) for step in (1, 2, 5))
+"""Of a value in its own unit, which nobody knows here: of conductance in siemens as of counts of thousands."""
 VALUES: Final = (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 3.5, 4)
 MIN_UTILIZATION: Final = 0.01
 """Envoy ignores a report of 0."""

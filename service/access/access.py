@@ -1,6 +1,7 @@
 """What the settings say of access, read and checked once: who may enter, and with what."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -83,12 +84,18 @@ class Access:
         if self.keys is not None:
             self.keys.welcome(recognised(self.keys, token, context))
 
-    def admitted(self, token: str | None, context: RequestContext) -> AbstractContextManager[None]:
+    def admitted(
+        self, token: str | None, context: RequestContext, expects: Callable[[str], bool] = lambda _: False
+    ) -> AbstractContextManager[None]:
         """One request or stream of the key that `token` is; `context` knows whose it is from now on.
 
-        Without a file of keys everybody is admitted. Raises Unauthenticated and RateLimited.
+        `expects` tells of its caller whether it is to come in beyond the key's limit too. Without a file of keys
+        everybody is admitted. Raises Unauthenticated and RateLimited.
         """
-        return nullcontext() if self.keys is None else self.keys.admitted(recognised(self.keys, token, context))
+        if self.keys is None:
+            return nullcontext()
+        key = recognised(self.keys, token, context)
+        return self.keys.admitted(key, expected=expects(key.caller))
 
 
 def recognised(keys: KeyRing, token: str | None, context: RequestContext) -> ApiKey:

@@ -5,9 +5,12 @@ from typing import Final
 
 from service.access.proxies import Edge
 
-ALLOWED_METHODS: Final = ("GET", "POST")
-ALLOWED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID", "X-Request-Timeout")
-EXPOSED_HEADERS: Final = ("Retry-After", "Server-Timing", "X-Request-ID")
+ALLOWED_METHODS: Final = ("GET", "HEAD", "POST")
+ALLOWED_HEADERS: Final = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "Inference-Header-Content-Length"),
+    *("X-Request-ID", "X-Request-Timeout", "traceparent", "tracestate"),
+)
+EXPOSED_HEADERS: Final = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-ID")
 """What pages of PKDOT_ALLOWED_ORIGINS may send, and may read."""
 
 

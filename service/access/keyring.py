@@ -66,9 +66,13 @@ class KeyRing:
             raise self.rate_limited(key.limit, use)
 
     @contextmanager
-    def admitted(self, key: ApiKey) -> Iterator[None]:
-        """The same, with the request at work meanwhile."""
-        self.welcome(key)
+    def admitted(self, key: ApiKey, *, expected: bool = False) -> Iterator[None]:
+        """The same, with the request at work meanwhile.
+
+        `expected` is one that joins a run which counts already: it comes in beyond the limit too.
+        """
+        if not expected:
+            self.welcome(key)
         use = self.uses[key.caller]
         use.at_work += 1
         begin_s = self.clock()

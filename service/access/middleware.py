@@ -1,6 +1,8 @@
 """At the headers of every request: is it meant for this service, and may it come in?"""
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,11 +16,15 @@ class AccessMiddleware:
     """Pure ASGI, within the middleware that makes the context: before the body is read, before admission.
 
     `scope["state"]["edge"]` then says who is at the other end. A stream is checked for its host and origin here; its
-    token comes later, with its hello.
+    token comes later, with its hello. `expects(scope, caller)` says whether a request joins a run that its key's limit
+    counts already.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, telemetry: Telemetry) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, telemetry: Telemetry, expects: Callable[[Scope, str], bool]
+    ) -> None:
         self.app = app
+        self.expects = expects
         self.access = access
         self.telemetry = telemetry
 
@@ -42,7 +48,8 @@ class AccessMiddleware:
             context: RequestContext = state["context"]
             context.client = edge.client
             if not is_open(scope["path"]):
-                stack.enter_context(self.access.admitted(bearer_token(scope["headers"]), context))
+                token = bearer_token(scope["headers"])
+                stack.enter_context(self.access.admitted(token, context, partial(self.expects, scope)))
 
     async def refuse(self, error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
         self.telemetry.refused.labels(error.code).inc()

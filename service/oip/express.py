@@ -35,7 +35,8 @@ from service.oip.infer import (
     refuse_encoding,
     respond,
 )
-from service.oip.tensors import input_arrays
+from service.oip.outputs import of_observed
+from service.oip.tensors import input_windows
 from service.telemetry import Telemetry
 from service.upload import Spool
 from service.ways import Way
@@ -151,7 +152,7 @@ class Trip:
         settings = self.express.inference.settings
         spool = Spool(settings.spool_dir, settings.spool_memory_bytes, self.resources.threads)
         spool.hold(memoryview(body)[self.json_bytes :])
-        arrays = input_arrays(self.call, spool)
+        arrays, self.observed = input_windows(self.call, spool)
         return [Row(arrays, row) for row in range(self.call.batch)]
 
     def arrive(self, future: "Future[BatchAnswer]") -> None:
@@ -173,6 +174,7 @@ class Trip:
 
     def render(self, answer: BatchAnswer) -> tuple[HeaderList, bytes]:
         express, context = self.express, self.context
+        answer = answer._replace(output=of_observed(answer.output, self.observed))
         note(answer, self.items, self.call, self.resources, context)
         self.place.answered(context.seconds)
         response = respond(express.inference.render(self.call, answer))

@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,15 +22,14 @@ from service.offload import offload
 from service.oip.body import HEADER_LENGTH, json_size, read_json, read_tensors
 from service.oip.calls import Call, find, understand
 from service.oip.messages import read_request
-from service.oip.outputs import answered, output_tensors
-from service.oip.tensors import Body, answer_body, input_arrays
+from service.oip.outputs import answered, of_observed, output_tensors
+from service.oip.tensors import Body, Windows, answer_body, input_windows
 from service.predict import Predictor, covered, while_connected
 from service.settings import Settings
 from service.telemetry import Telemetry
 from service.upload import BodyLimits, Spool, read_body
 
 T = TypeVar("T")
-Array = NDArray[np.generic]
 
 INLINE_JSON_BYTES: Final = 1 << 16
 INLINE_TENSOR_BYTES: Final = 1 << 20
@@ -79,10 +77,10 @@ class TensorInference:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:
                 chunks = covered(read_body(request.receive, self.limits), place)
-                call, arrays = await self.read(chunks, json_bytes, bundle, resources, spool, context)
+                call, windows = await self.read(chunks, json_bytes, bundle, resources, spool, context)
                 place.arrived()
                 until_s = min(deadline_s, context.started_s + call.timeout_s)
-                answer = await while_connected(compute(call, arrays, resources, until_s, context), request.receive)
+                answer = await while_connected(compute(call, windows, resources, until_s, context), request.receive)
                 place.answered(context.seconds)
             finally:
                 spool.close()
@@ -98,8 +96,8 @@ class TensorInference:
         resources: Resources,
         spool: Spool,
         context: RequestContext,
-    ) -> tuple[Call, Mapping[str, Array]]:
-        """What is asked, and the arrays (batch, *window) by modality. Wrong shapes are refused before tensors come."""
+    ) -> tuple[Call, Windows]:
+        """What is asked, and the windows that are sent. Wrong shapes are refused before tensors come."""
         try:
             text, rest = await read_json(chunks, json_bytes)
             small = len(text) <= INLINE_JSON_BYTES
@@ -109,7 +107,7 @@ class TensorInference:
         finally:
             context.add("upload", time.monotonic() - context.started_s)
         small = small and spool.size <= INLINE_TENSOR_BYTES
-        return call, await off_loop(resources, partial(input_arrays, call, spool), inline=small)
+        return call, await off_loop(resources, partial(input_windows, call, spool), inline=small)
 
     def render(self, call: Call, answer: BatchAnswer) -> Body:
         """The answer's body; its windows are counted."""
@@ -137,7 +135,7 @@ class TensorInference:
 
 
 async def compute(
-    call: Call, arrays: Mapping[str, Array], resources: Resources, deadline_s: float, context: RequestContext
+    call: Call, windows: Windows, resources: Resources, deadline_s: float, context: RequestContext
 ) -> BatchAnswer:
     """The graph's output (batch, ...); each window is an item of its own, and may go with others' to the device.
 
@@ -146,7 +144,7 @@ async def compute(
     """
     context.stage = "queue"
     resources.refuse_hopeless(call.runner.key, deadline_s - time.monotonic(), items=call.batch, decodes=False)
-    items = [Row(arrays, row) for row in range(call.batch)]
+    items = [Row(windows.arrays, row) for row in range(call.batch)]
     try:
         try:
             answer = await resources.batcher.run(call.runner, items, deadline_s=deadline_s)
@@ -156,6 +154,7 @@ async def compute(
         raise DeadlineExceeded(f"{error}; give the request more time, or send fewer windows") from error
     except BatchInterrupted as error:
         raise NotReady("the service stopped computing; send the request again") from error
+    answer = answer._replace(output=of_observed(answer.output, windows.observed))
     note(answer, items, call, resources, context)
     return answer
 

@@ -12,7 +12,10 @@ them, so that a million would take half a second in which the process does nothi
 MAX_TENSORS: Final = 64
 MAX_AXES: Final = 8
 MAX_ERRORS: Final = 8
+INT64_MAX: Final = 2**63 - 1
+"""The largest whole number that the protocol has. JSON knows no end of digits, but a float and Python's text do."""
 
+Size = Annotated[int, Field(ge=0, le=INT64_MAX)]
 Name = Annotated[str, Field(max_length=128)]
 
 
@@ -29,7 +32,7 @@ class Parameters(BaseModel):
 
 
 class InputParameters(Parameters):
-    binary_data_size: Annotated[int, Field(ge=0)] | None = None
+    binary_data_size: Size | None = None
     """Bytes of the tensor behind the JSON; its `data` is left out then."""
 
 
@@ -40,13 +43,13 @@ class OutputParameters(Parameters):
 
 class RequestParameters(Parameters):
     binary_data_output: bool = False
-    timeout: Annotated[int, Field(gt=0)] | None = None
+    timeout: Annotated[int, Field(gt=0, le=INT64_MAX)] | None = None
     """Microseconds from the headers on."""
 
 
 class InputTensor(Message):
     name: Name
-    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_AXES)]
+    shape: Annotated[list[Size], Field(max_length=MAX_AXES)]
     datatype: Name
     parameters: InputParameters = InputParameters()
     data: Any = None

@@ -51,6 +51,14 @@ def answered(raw: Array) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(raw).all(axis=1))
 
 
+def of_observed(raw: Array, observed: NDArray[np.bool_]) -> Array:
+    """`raw` (N, ...), NaN in the windows (N,) that were not observed: a graph fills gaps, and would make up an answer.
+
+    Training and evaluation leave such windows out.
+    """
+    return raw if observed.all() else np.where(observed[:, None], raw, np.float32(np.nan))
+
+
 def output_tensors(
     manifest: Manifest, graph: GraphSpec, raw: Array, finite: NDArray[np.bool_], names: Sequence[str]
 ) -> list[Array]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,13 +16,24 @@ from service.upload import Spool
 
 Array = NDArray[np.generic]
 UINT8_MAX: Final = 255
+NUMBERS: Final = {int, float, NoneType}
+"""What JSON's numbers and `null` become."""
 ANSWER: Final = TypeAdapter(dict[str, Any])
 CHECK_BYTES: Final = 1 << 20
 """Values are checked in pieces of this size, so that the check of a large tensor takes no memory to speak of."""
 
 
-def input_arrays(call: Call, spool: Spool) -> dict[str, Array]:
-    """The inputs (batch, *window) by modality; those of the spool are views of it. InvalidField for wrong values."""
+class Windows(NamedTuple):
+    """What a request sends."""
+
+    arrays: dict[str, Array]
+    """The inputs (batch, *window) by modality; those of the spool are views of it."""
+    observed: NDArray[np.bool_]
+    """(batch,): whether every modality has at least one value there."""
+
+
+def input_windows(call: Call, spool: Spool) -> Windows:
+    """Raises InvalidField for wrong values."""
     arrays, errors = {}, []
     for one in call.inputs:
         try:
@@ -32,7 +44,11 @@ def input_arrays(call: Call, spool: Spool) -> dict[str, Array]:
             errors.append(FieldError(one.modality, str(error)))
     if errors:
         raise InvalidField(errors)
-    return arrays
+    observed = np.ones(call.batch, np.bool_)
+    for one in call.inputs:
+        if one.missing_allowed:
+            observed &= has_values(arrays[one.modality])
+    return Windows(arrays, observed)
 
 
 def from_spool(one: Input, spool: Spool) -> Array:
@@ -49,15 +65,14 @@ def from_json(one: Input) -> Array:
     """The `data` of a request, flat or nested; `null` is a missing value. ValueError where it does not fit."""
     size = math.prod(one.shape)
     expected = f"`data` must hold {size} numbers, flat or nested by the shape"
-    try:
-        array = np.array(one.data)
-        if array.dtype == np.object_:
-            array = np.array([math.nan if value is None else value for value in array.flat]).reshape(array.shape)
-    except (ValueError, TypeError, OverflowError):
-        raise ValueError(expected) from None
-    if array.dtype.kind not in "iuf" or array.shape not in (one.shape, (size,)):
+    values = np.array(one.data, np.object_)  # as numbers, one text among them would make each as long as the text
+    if values.shape not in (one.shape, (size,)) or not (kinds := set(map(type, values.flat))) <= NUMBERS:
         raise ValueError(expected)
-    if one.datatype is UINT8 and (array.dtype.kind == "f" or array.min() < 0 or array.max() > UINT8_MAX):
+    try:
+        array = values.astype(np.float64)
+    except OverflowError:
+        raise ValueError(expected) from None
+    if one.datatype is UINT8 and (kinds != {int} or array.min() < 0 or array.max() > UINT8_MAX):
         raise ValueError(f"`data` must hold whole numbers from 0 to {UINT8_MAX}")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
         return array.astype(one.datatype.dtype).reshape(one.shape)
@@ -75,6 +90,15 @@ def refuse_values(one: Input, array: Array) -> None:
             window = start + int(wrong.reshape(len(part), -1).any(axis=1).argmax())
             allowed = "finite, or NaN where one is missing" if one.missing_allowed else "finite"
             raise ValueError(f"values must be {allowed}; window {window} of the batch holds others")
+
+
+def has_values(array: Array) -> NDArray[np.bool_]:
+    """(batch,): which windows of (batch, ...) are not NaN throughout. In others than those only one value is read."""
+    windows = array.reshape(len(array), -1)
+    found = ~np.isnan(windows[:, 0])
+    for window in np.flatnonzero(~found):
+        found[window] = not np.isnan(windows[window]).all()
+    return found
 
 
 class Body(NamedTuple):

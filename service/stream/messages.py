@@ -13,6 +13,8 @@ from service.errors import FieldError, InvalidField, MalformedRequest, Unreadabl
 from service.fields import MAX_FPS, MIN_HOP_S
 
 SUBPROTOCOL: Final = "pkdot.v1"
+MIN_FPS: Final = 0.04
+"""A picture in 25 s; where none comes for 30 s, a stream ends."""
 MAX_HOP_S: Final = 60.0
 JPEG, PCM16LE = 1, 2
 HEAD: Final = struct.Struct("<BQ")
@@ -31,7 +33,7 @@ class Said(BaseModel):
 class VideoForm(Said):
     """Pictures to come. `fps` is how long the last one lasts; each has its own time."""
 
-    fps: Annotated[float, Field(gt=0, le=MAX_FPS, allow_inf_nan=False)]
+    fps: Annotated[float, Field(ge=MIN_FPS, le=MAX_FPS, allow_inf_nan=False)]
 
 
 class SoundForm(Said):

@@ -4,7 +4,7 @@ import asyncio
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from starlette.websockets import WebSocket
 
@@ -128,7 +128,7 @@ class Session:
         await send(self.socket, self.asked.ready(self.context.request_id))
         listening = asyncio.create_task(self.listen())
         leaving = asyncio.create_task(self.leave.wait())
-        working = asyncio.create_task(offload(self.threads, self.work, stop=self.stop))
+        working = asyncio.create_task(self.assemble())
         working.add_done_callback(lambda _: self.channel.finish())
         answering = asyncio.create_task(self.answer())
         try:
@@ -137,7 +137,7 @@ class Session:
                 listening.result()
             if answering.done():
                 answering.result()
-                await self.result_of(working)
+                await working
                 await send(self.socket, self.summary())
             else:
                 raise GoingAway
@@ -145,10 +145,12 @@ class Session:
             for task in (listening, leaving, working, answering):
                 task.cancel()
             await ended(listening, leaving, working, answering)
+            del listening, leaving, working, answering, task  # they hold what they raised, which holds this frame
 
-    async def result_of(self, working: "asyncio.Task[None]") -> None:
+    async def assemble(self) -> None:
+        """`work` in a thread. Raises ServiceError."""
         try:
-            await working
+            await offload(self.threads, self.work, stop=self.stop)
         except MediaError as error:
             raise from_media(error) from error
         except SandboxLost as error:
@@ -156,21 +158,24 @@ class Session:
 
     async def listen(self) -> None:
         """Take messages until the client goes. Raises ClientGone and ServiceError."""
-        loop, at_end = asyncio.get_running_loop(), False
+        at_end = False
+        while True:
+            came = await self.heard(None if at_end else MEDIA_WITHIN_S)
+            if at_end:
+                raise MalformedRequest("nothing may follow the end of a stream")
+            if (text := came.get("text")) is not None:
+                read_end(text)
+                at_end = True
+                self.mailbox.end()
+            else:
+                self.accept(came["bytes"])
+
+    async def heard(self, within_s: float | None) -> dict[str, Any]:
+        """The next message. Raises ClientGone, TooLarge, and UploadTooSlow where none comes."""
         try:
-            async with asyncio.timeout(MEDIA_WITHIN_S) as media_within:
-                while True:
-                    came = await receive(self.socket, self.asked.max_message_bytes)
-                    if at_end:
-                        raise MalformedRequest("nothing may follow the end of a stream")
-                    if (text := came.get("text")) is not None:
-                        read_end(text)
-                        at_end = True
-                        media_within.reschedule(None)
-                        self.mailbox.end()
-                    else:
-                        self.accept(came["bytes"])
-                        media_within.reschedule(loop.time() + MEDIA_WITHIN_S)
+            # by no name: what is raised below would hold the timeout, and that the task, which holds what was raised
+            async with asyncio.timeout(within_s):
+                return await receive(self.socket, self.asked.max_message_bytes)
         except TimeoutError:
             raise UploadTooSlow(
                 f"neither picture nor sound came for {MEDIA_WITHIN_S:g} s; begin another stream when there is some"
@@ -223,15 +228,15 @@ class Session:
                 self.channel.done(1)
 
     async def answer_one(self, ready: Ready) -> None:
-        """Compute a window and send its rows, however late they are."""
+        """Compute a window and send its rows, however late they are; the first tells of the pictures passed over."""
         complete_s = self.clock.complete_since(time.monotonic())
         answered = [answer_window(self.tally.manifest, one) for one in await self.compute(ready)]
         self.telemetry.answered(self.asked.question.bundle.bundle, answered)
-        for one in answered:
+        for place, one in enumerate(answered):
             self.tally.add(one)
             row = window_reply(self.asked.question, self.media, one)
             late = {
-                "dropped_frames": ready.dropped_frames,
+                "dropped_frames": 0 if place else ready.dropped_frames,
                 "latency_ms": round(1000 * (time.monotonic() - complete_s), 3),
             }
             content = row.model_dump(mode="json", by_alias=True, exclude={"frames"}) | late

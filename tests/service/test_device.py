@@ -1,13 +1,14 @@
 """What a device computes of a batch: views instead of copies, and few runs to find a culprit."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from service.cancellation import Cancellation, RunCancelled
-from service.device import BuildItem, Row, compute, stack
+from service.device import BuildItem, Row, Tell, Told, compute, stack
 from service.warm_up import BatchTime, WarmUp
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -25,7 +26,7 @@ class Picky:
     def on_device(self, _device: int, *, alone: bool = False) -> "Picky":  # noqa: ARG002 - the signature of a runner
         return self
 
-    def run(self, inputs: Arrays, _cancel: Cancellation | None = None) -> NDArray[np.generic]:
+    def run(self, inputs: Arrays, _cancel: Cancellation | None = None, *_: object) -> NDArray[np.generic]:
         self.sizes.append(len(inputs["x"]))
         if np.isin(inputs["x"], self.bad).any():
             raise RuntimeError("bad")
@@ -105,3 +106,23 @@ def test_a_row_that_is_not_there_fails_alone():
 
     assert results[0].tolist() == [1]
     assert isinstance(results[1], ValueError)
+
+
+class Doubtful(Picky):
+    """Runs two windows at a time, and expects ten times as large an error as its input is."""
+
+    def run(self, inputs: Arrays, cancel: Cancellation | None = None, tell: Tell | None = None) -> NDArray[np.generic]:
+        output = super().run(inputs, cancel)
+        for start in range(0, len(output), 2) if tell is not None else ():
+            tell({"eda": 10.0 * inputs["x"][start : start + 2, 0]})
+        return output
+
+
+def test_each_window_that_asks_is_told_what_the_graph_expects_there_whoever_is_in_its_batch():
+    expected: list[dict[str, float]] = [{} for _ in range(6)]
+    asking = [partial(Told, {"x": np.array([value])}, told) for value, told in enumerate(expected)]
+    arrays = {"x": np.array([[7], [8]])}
+
+    compute(Doubtful(3), [Row(arrays, 0), *asking, Row(arrays, 1)], Cancellation())
+
+    assert expected == [{"eda": 0.0}, {"eda": 10.0}, {"eda": 20.0}, {}, {"eda": 40.0}, {"eda": 50.0}]

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import shutil
+import struct
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from service.provider_options import CPU
 from service.providers import Providers
 from service.runtime import GraphRunner
 from service.series import BundleSeries, distances
+from service.settings import Settings
 from service.telemetry import Telemetry
 from service.threads import ThreadPlan
 
@@ -111,6 +114,51 @@ def test_windows_that_only_fill_a_batch_do_not_count(make_pain_bundle: MakeBundl
         runner.run(windows(runner))
 
     assert measured(shelf, padded)["count"] == 3
+
+
+def test_a_run_tells_what_it_expects_of_each_of_its_windows(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:
+    shelf = load(with_uncertainty(make_pain_bundle(tmp_path / "b"), uncertainty_reference={"eda": USUAL}))
+    told: list[float] = []
+
+    def padded(runner: GraphRunner) -> None:
+        runner.buckets = (2,)
+        runner.run(windows(runner), tell=lambda expected: told.extend(expected["eda"].tolist()))
+
+    measured(shelf, padded)
+
+    assert told == pytest.approx(SHADES)
+
+
+def out_of_range(warnings: list[str]) -> list[str]:
+    return [warning for warning in warnings if warning.startswith("out-of-range:")]
+
+
+@pytest.mark.parametrize(("mean", "said"), [(1000.0, ["1 of 1"]), (128.0, [])])
+def test_an_answer_says_where_its_windows_are_unlike_the_corpus(
+    make_pain_bundle: MakeBundle,
+    open_client: Callable[[Settings], AbstractContextManager[Any]],
+    tmp_path: Path,
+    clips: Path,
+    mean: float,
+    said: list[str],
+) -> None:
+    usual = {"eda": {"mean": mean, "std": 100.0, "windows": 50}}
+    with_uncertainty(make_pain_bundle(tmp_path / "pain"), uncertainty_reference=usual)
+    picture = (clips / "single_face.jpg").read_bytes()
+    with open_client(Settings(bundles=tmp_path)) as client:
+        whole = client.post("/predict/pain", files={"frames": picture}).json()
+        lines = client.post("/predict/pain", files={"frames": picture}, headers={"accept": "application/x-ndjson"}).text
+        with client.websocket_connect("/stream/pain", subprotocols=["pkdot.v1"]) as socket:
+            socket.send_text('{"type": "hello", "video": {"fps": 10}}')
+            for n in range(10):
+                socket.send_bytes(struct.pack("<BQ", 1, 100_000 * n) + picture)
+            socket.send_text('{"type": "end"}')
+            *_, stream = [socket.receive_json() for _ in ("ready", "window", "summary")]
+
+    told = [out_of_range(answer["warnings"]) for answer in (whole, json.loads(lines.splitlines()[-1]), stream)]
+    assert [[warning.split(" answered")[0] for warning in warnings] for warnings in told] == [
+        [f"out-of-range: {count}" for count in said]
+    ] * 3
 
 
 def test_without_a_reference_nothing_is_measured(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Service:
         caller: str = "",
         fails: ServiceError | None = None,
         left: Callable[[], Coroutine[Any, Any, None]] = never,
+        bundle: tuple[str, str] = BUNDLE,
     ) -> Any:
         context = RequestContext(request_id, None, 0.0, caller=caller)
 
@@ -60,7 +61,7 @@ class Service:
                 raise fails
             return Response(f'{{"request_id":"{request_id}","note":"of {request_id}"}}', media_type="application/json")
 
-        response = await self.sharing.answer(Asked(route, payload, BUNDLE, key), context, run, left)
+        response = await self.sharing.answer(Asked(route, payload, bundle, key), context, run, left)
         assert response.media_type == "application/json"
         return json.loads(bytes(response.body))
 
@@ -149,6 +150,47 @@ def test_a_failure_of_the_service_is_neither_kept_nor_shared(timeless: Timeless)
         assert (await second)["note"] == "of b"
         assert (await service.ask("c", key="k"))["note"] == "of b"
         assert service.runs == ["a", "b"]
+
+    timeless(check)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["comes later", "takes over"])
+def test_a_repeat_on_another_bundle_does_not_run_in_the_first_ones_name(timeless: Timeless, waits: bool) -> None:
+    canary = ("pain", "2")
+
+    async def check() -> None:
+        service = Service()
+        first = asyncio.create_task(service.ask("a", key="k", bundle=canary, fails=NotReady("the device is lost")))
+        await asyncio.sleep(0.5 if waits else 1.5)
+        repeats = [asyncio.create_task(service.ask("b", key="k"))]
+        with pytest.raises(NotReady):
+            await first
+        await asyncio.sleep(0.5)
+        repeats.append(asyncio.create_task(service.ask("c", key="k", bundle=canary)))
+        assert await service.ask("d", bundle=canary) == {"request_id": "d", "note": "of d"}
+        assert [(await repeat)["note"] for repeat in repeats] == ["of b", "of b"]
+        assert service.runs == ["a", "b", "d"]
+
+    timeless(check)
+
+
+def test_a_repeat_is_expected_while_its_run_goes_on_without_a_client(timeless: Timeless) -> None:
+    async def gone() -> None:
+        await asyncio.sleep(0.25)
+
+    async def check() -> None:
+        service = Service()
+        expected: list[bool] = []
+        first = asyncio.create_task(service.ask("a", key="k", left=gone))
+        for _ in range(3):  # asked, left, answered
+            await asyncio.sleep(0.125 if not expected else 0.5)
+            expected.append(service.sharing.expects("", "pain", "k"))
+            for other in (("somebody else", "pain", "k"), ("", "valence-arousal", "k"), ("", "pain", "l")):
+                assert not service.sharing.expects(*other)
+            assert not service.sharing.expects("", "pain", None)
+        assert expected == [False, True, False]
+        with pytest.raises(ClientGone):
+            await first
 
     timeless(check)
 

@@ -157,6 +157,46 @@ def test_what_comes_out_is_kept_though_the_asker_left(timeless: Timeless) -> Non
     timeless(check)
 
 
+def test_other_work_does_as_well_while_it_is_under_way_and_is_never_begun(timeless: Timeless) -> None:
+    async def check() -> None:
+        flights = SingleFlight[str]()
+        told: list[bool] = []
+        first = asyncio.create_task(flights.run("k", staying(1, OSError("mine"))))
+        second = asyncio.create_task(flights.run("l", staying(2, "b", also=lambda: "k", on_joined=told.append)))
+        await asyncio.sleep(0.5)
+        assert set(flights.flights) == {"k"}
+        with pytest.raises(OSError, match="mine"):
+            await first
+        await asyncio.sleep(0.5)
+        assert (set(flights.flights), told) == ({"l"}, [True])
+        assert await flights.run("k", staying(1, "c")) == "c"
+        assert await second == "b"
+
+    timeless(check)
+
+
+def test_work_is_deserted_while_it_waits_for_who_asked_to_come_back(timeless: Timeless) -> None:
+    async def check() -> None:
+        flights = SingleFlight[str]()
+        seen: list[bool] = []
+
+        async def look() -> None:
+            for _ in range(5):
+                seen.append(flights.is_deserted("k"))
+                await asyncio.sleep(1)
+
+        looking = asyncio.create_task(look())  # before 0 s, and at 1, 2, 3 and 4 s
+        first = asyncio.create_task(flights.run("k", leaving(0.5, 3.5, "a", linger_s=5)))
+        await asyncio.sleep(1.5)
+        assert await flights.run("k", staying(1, "b")) == "a"
+        await looking
+        assert seen == [False, True, False, False, False]
+        with pytest.raises(ClientGone):
+            await first
+
+    timeless(check)
+
+
 PEOPLE = st.lists(
     st.fixed_dictionaries(
         {

@@ -82,7 +82,7 @@ def test_every_route_is_closed_unless_it_is_known_to_be_open(make_client: Callab
 
     known = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/static-offline-docs", "/page"}
     assert http - {"/admin/bundles/reload"} <= known
-    assert all(path.startswith("/stream/") for path in streams)
+    assert streams - {"/{path:path}"} == {"/stream/pain", "/stream/valence-arousal"}  # the pattern lets nobody in
 
 
 def test_with_a_key_all_is_as_without_keys(make_client: Callable[..., TestClient], keys: Any, clips: Path) -> None:
@@ -190,6 +190,26 @@ def test_an_origin_that_is_listed_may_and_no_other(make_client: Callable[..., Te
     assert "access-control-allow-origin" not in foreign.headers
     assert refused.status_code == 401
     assert refused.headers["access-control-allow-origin"] == "https://desk.example"  # so that the page can read why
+
+
+def test_its_pages_may_send_and_read_what_tensors_and_traces_need(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(allowed_origins="https://desk.example")
+    sent = "content-type, inference-header-content-length, traceparent, tracestate, x-request-id"
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": sent}
+    preflight = client.options("/v2/models/pain-test/infer", headers={"Origin": "https://desk.example"} | ask)
+    answer = client.get("/v2", headers={"Origin": "https://desk.example"})
+
+    allowed = preflight.headers["access-control-allow-headers"].lower().split(", ")
+    assert (preflight.status_code, set(sent.split(", ")) - set(allowed)) == (200, set())
+    assert "Inference-Header-Content-Length" in answer.headers["access-control-expose-headers"].split(", ")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_its_pages_may_ask_by_every_method_that_answers(make_client: Callable[..., TestClient], method: str) -> None:
+    client = make_client(allowed_origins="https://desk.example")
+    ask = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": "authorization"}
+
+    assert client.options("/models", headers={"Origin": "https://desk.example"} | ask).status_code == 200
 
 
 @pytest.fixture

@@ -46,6 +46,16 @@ def test_a_place_is_given_back_by_a_request_that_fails(tmp_path: Path) -> None:
             raise ZeroDivisionError
 
 
+def test_one_who_is_expected_comes_in_beyond_the_limit_and_counts(tmp_path: Path) -> None:
+    keys, (token,), _ = ring(tmp_path, 1)
+    key = keys.key_of(token)
+    with keys.admitted(key):
+        with keys.admitted(key, expected=True), pytest.raises(RateLimited, match=r"^2 requests"), keys.admitted(key):
+            pass
+        with pytest.raises(RateLimited, match=r"^1 requests"), keys.admitted(key):
+            pass
+
+
 def test_when_to_come_back_is_the_mean_time_of_a_place(tmp_path: Path) -> None:
     keys, (token,), _ = ring(tmp_path, 2)
     for _ in range(50):

@@ -30,8 +30,9 @@ def client(**values: Any) -> TestClient:
             await socket.send_json({"code": error.code})
         await socket.close()
 
+    telemetry = Telemetry(latency_objective_s=1.0)
     app = Starlette(routes=[WebSocketRoute("/stream/pain", stream)])
-    app.add_middleware(AccessMiddleware, access=access, telemetry=Telemetry(latency_objective_s=1.0))
+    app.add_middleware(AccessMiddleware, access=access, telemetry=telemetry, expects=lambda *_: False)
     return TestClient(app, base_url="http://ward.example:8000", client=("10.0.0.9", 4711))
 
 

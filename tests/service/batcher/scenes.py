@@ -52,7 +52,9 @@ class Doubler:
         self.alone.append(alone)
         return self
 
-    def run(self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None) -> NDArray[np.generic]:
+    def run(
+        self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None, *_: object
+    ) -> NDArray[np.generic]:
         self.batches.append(inputs["x"][:, 0].tolist())
         self.entered.set()
         end_s = time.monotonic() + HANG_S

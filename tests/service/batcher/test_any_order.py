@@ -102,7 +102,9 @@ class FailsOnce:
 class Hasty(Doubler):
     """Takes a random moment, so that cancellations meet every state."""
 
-    def run(self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None) -> NDArray[np.generic]:
+    def run(
+        self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None, *_: object
+    ) -> NDArray[np.generic]:
         time.sleep(random.random() * 0.001)
         return super().run(inputs, cancel)
 

@@ -89,7 +89,7 @@ def test_whatever_an_item_raises_neither_ends_the_loop_nor_passes_for_a_cancella
 def test_a_runner_that_gives_too_few_rows_is_a_failure_and_not_a_mixture():
     class Short(Doubler):
         def run(
-            self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None
+            self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None, *_: object
         ) -> NDArray[np.generic]:
             return super().run(inputs, cancel)[:1]
 

@@ -32,7 +32,7 @@ class Located(Doubler):
     def threads(self) -> set[threading.Thread]:
         return set(self.order)
 
-    def run(self, inputs: Any, cancel: Cancellation | None = None) -> Any:
+    def run(self, inputs: Any, cancel: Cancellation | None = None, *_: object) -> Any:
         self.order.append(threading.current_thread())
         self.busy.now_s += self.item_s * len(inputs["x"])
         return super().run(inputs, cancel)

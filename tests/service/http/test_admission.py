@@ -49,6 +49,17 @@ def test_the_place_over_the_limit_is_refused_and_free_again_later() -> None:
         assert gate.at_work == 1
 
 
+def test_one_who_is_expected_gets_a_place_beyond_the_limit_if_its_bytes_fit() -> None:
+    gate = admission()
+    with gate.place("pain", 600), gate.place("pain", 0):
+        with gate.place("pain", 400, expected=True):
+            assert (gate.at_work, gate.spool_bytes) == (3, 1000)
+        with pytest.raises(Overloaded, match="the uploads at work hold 600"), gate.place("pain", 401, expected=True):
+            pass
+        with pytest.raises(Overloaded, match="2 requests are at work"), gate.place("pain", 0):
+            pass
+
+
 def test_bytes_are_taken_at_the_headers_and_given_back() -> None:
     gate = admission()
     with gate.place("pain", 600) as place:

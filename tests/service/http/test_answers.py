@@ -8,7 +8,7 @@ import pytest
 from models.inputs.face import FaceObservation
 from models.inputs.prepare import FaceInWindow, WindowInput
 from models.inputs.windows import Window
-from models.manifest import Calibration, GraphSpec, Manifest
+from models.manifest import Calibration, GraphSpec, Manifest, Moments
 from service.answers import answer_window, bundle_warnings, window_fields
 from service.pipeline import Computed
 from service.tally import Tally, ordered
@@ -102,6 +102,23 @@ def test_rows_of_one_window_count_its_faces_once() -> None:
 
     assert [(face.face_id, face.windows, face.answered) for face in tally.face_replies()] == [(0, 1, 1), (1, 1, 1)]
     assert (tally.windows, tally.answered) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("expected", "unusual"), [([5.0, -1.1], 2), ([5.0, 1.0], 1), ([3.9, -0.9], 0), ([None, 5.0], 1)]
+)
+def test_a_window_is_unusual_where_an_expected_error_is_more_than_four_deviations_off(
+    expected: list[float | None], unusual: int
+) -> None:
+    graph = GRAPH.model_copy(update={"uncertainty_reference": {"voice": Moments(mean=1.5, std=0.625, windows=9)}})
+    tally = Tally(MANIFEST)
+    for start_s, value in enumerate(expected):
+        window = WindowInput(Window(start_s, start_s + 2), FACE, None, (CROP,) * 10, tracks=(FACE,))
+        told = {} if value is None else {"voice": value}
+        tally.add(answer_window(MANIFEST, Computed(window, graph, np.zeros(2, np.float32), told)))
+        tally.add(answer_window(MANIFEST, Computed(window, graph, np.full(2, math.nan, np.float32), {"voice": 99.0})))
+
+    assert (tally.answered, tally.unusual) == (2, unusual)
 
 
 def test_heuristic_intervals_are_said_to_promise_nothing() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.cli import add_commands
+from service.server import Server
 
 
 def run(*words: str) -> int:
@@ -60,6 +61,52 @@ def test_a_port_that_is_taken_is_a_failure_in_one_sentence(
         assert run("serve", "--bundles", str(bundles_folder), "--port", str(port)) == 1
 
     assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that ends leaves the process and pytest's log as they are."""
+    monkeypatch.setattr("service.cli.set_up_logging", lambda _: None)
+    monkeypatch.setattr(Server, "end_in_any_case", lambda _: None)
+
+
+@pytest.mark.parametrize("host", ["nope.invalid", "192.0.2.1", "a..b"])
+def test_a_host_that_is_not_this_machines_is_a_wrong_use(
+    host: str, bundles_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", "--bundles", str(bundles_folder), "--port", "0", "--host", host) == 2
+    assert capsys.readouterr().err.startswith(f"pkdot: PKDOT_HOST={host!r} is not possible: ")
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("PKDOT_PROVIDERS", "Nope", "PKDOT_PROVIDERS=Nope is not possible here: Nope not installed; there are "),
+        ("PKDOT_SPOOL_DIR", "/nope", "PKDOT_SPOOL_DIR=/nope cannot be written: "),
+        ("PKDOT_CANARY", "/nope@0.1", "PKDOT_CANARY names /nope, which is no folder; make it, or correct the setting"),
+        ("PKDOT_SHADOW", "/nope@0.1", "PKDOT_SHADOW names /nope, which is no folder; make it, or correct the setting"),
+    ],
+)
+def test_settings_that_are_impossible_here_end_it_with_2(
+    variable: str,
+    value: str,
+    sentence: str,
+    bundles_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    assert run("serve", "--bundles", str(bundles_folder), "--port", "0") == 2
+    messages = [record.getMessage() for record in caplog.records if record.name == "pkdot"]
+    assert any(message.startswith(sentence) for message in messages)
+    assert messages[-1] == "the service has ended, with exit code 2"
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_bundles_that_are_not_there_end_it_with_1(tmp_path: Path) -> None:
+    assert run("serve", "--bundles", str(tmp_path / "none"), "--port", "0") == 1
 
 
 def test_the_help_of_serve_has_an_example_and_every_variable(capsys: pytest.CaptureFixture[str]) -> None:

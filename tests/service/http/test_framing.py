@@ -147,6 +147,30 @@ def test_well_formed_chunks_with_extensions_and_a_trailer_are_read(port: int) ->
     assert reply.headers["x-request-id"] != "late"
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_lines_for_http_1_0_come_without_chunks_and_end_with_the_connection(
+    port: int, clips: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    monkeypatch.setattr("service.ndjson.HELD_S", 600.0)
+    name = "single_face.mp4" if answered else "no_face.mp4"
+    body = form(part("video", (clips / name).read_bytes(), "a"))
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(post(body, "Accept: application/x-ndjson").replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        with connection.makefile("rb") as file:
+            head, _, rest = file.read().partition(b"\r\n\r\n")
+
+    status, *headers = head.decode().lower().split("\r\n")
+    assert "connection: close" in headers
+    assert not any(header.startswith("transfer-encoding") for header in headers)
+    types = [json.loads(line).get("type") for line in rest.splitlines()]
+    if answered:
+        assert (status, types[0], types[-1]) == ("http/1.1 200 ok", "start", "summary")
+        assert rest.endswith(b"\n")
+    else:
+        assert f"content-length: {len(rest)}" in headers
+        assert json.loads(rest)["code"] == "no_face"
+
+
 def test_requests_in_one_piece_are_answered_in_their_order(port: int) -> None:
     asked = [f"GET /{name} HTTP/1.1\r\nHost: test\r\n\r\n" for name in ("health/live", "nothing", "health/ready")]
     last = "GET /models HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

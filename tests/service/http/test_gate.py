@@ -157,7 +157,8 @@ def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
 
     assert refused.status == 504
     assert json.loads(refused.body)[field] == (
-        "the queue and the request itself would take 7.00 s, too much of the 2.00 s that are left"
+        "the queue and the request itself would take 7.00 s, too much of the 2.00 s that are left; "
+        "ask for more with X-Request-Timeout, or try again later"
     )
     assert cancelled() == before
 
@@ -165,7 +166,7 @@ def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
 def test_tensors_do_not_wait_for_recordings_that_are_decoded(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = live.server.lifecycle.require()
     monkeypatch.setattr(resources.pipeline.decoders, "predicted_wait_s", lambda: 25.0)
-    with pytest.raises(DeadlineExceeded, match=r"25\.00 s"):
+    with pytest.raises(DeadlineExceeded, match=r"take 25\.0 s, too much of the 20\.0 s"):
         resources.refuse_hopeless("any", 20.0, decodes=True)
     with connected(live.port) as (connection, file):
         for path, status in (("/predict/pain", 504), (MODEL, 400)):
@@ -183,6 +184,12 @@ def test_beside_others_a_request_may_take_most_of_its_time_but_not_all(
     resources.refuse_hopeless("any", least_s + 0.1, decodes=False)
     with pytest.raises(DeadlineExceeded, match=r"take 4\.00 s, too much of the"):
         resources.refuse_hopeless("any", least_s - 0.1, decodes=False)
+
+
+def test_a_time_of_less_than_milliseconds_is_told_as_it_is(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Forecast, "wait_s", lambda *_: 0.0012345)
+    with pytest.raises(DeadlineExceeded, match=r"take 0\.00123 s, too much of the 0\.000510 s"):
+        live.server.lifecycle.require().refuse_hopeless("any", 0.00051, decodes=False)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,20 @@ def test_health_and_readiness_of_a_loaded_service(client: TestClient) -> None:
     assert client.get("/health/ready").json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/models"])
+def test_head_is_answered_as_get_is_and_documented_once(
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    client = make_client()
+    head, get = client.head(path), client.get(path)
+    monkeypatch.setattr(client.app.state.lifecycle, "draining", True)  # type: ignore[attr-defined]
+    drained = client.head(path).status_code
+
+    assert (head.status_code, head.headers["content-type"]) == (200, get.headers["content-type"])
+    assert drained == client.get(path).status_code == (503 if path == "/health/ready" else 200)
+    assert set(client.get("/openapi.json").json()["paths"][path]) == {"get"}
+
+
 def test_readiness_fails_first_while_draining_and_predictions_go_on(
     make_client: Callable[..., TestClient], clips: Path
 ) -> None:

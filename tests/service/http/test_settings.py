@@ -1,8 +1,12 @@
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, read_settings, settings_table
+from service.settings import Settings, SettingsError, described_settings, read_settings, settings_table
+
+PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
 
 
 def test_a_variable_sets_the_field_of_its_name() -> None:
@@ -79,6 +83,61 @@ def test_the_help_lists_every_setting() -> None:
     table = settings_table()
 
     assert all(f"PKDOT_{name.upper()} (" in table for name in Settings.model_fields)
+
+
+def test_the_page_of_settings_lists_what_the_help_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # else where TMPDIR says
+    found = re.findall(r"^\| `(\w+)` \| `?(.*?)`? \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert found == [tuple(one) for one in described_settings()]
+    assert settings_table() == "\n".join(f"  {name} ({default}): {text}" for name, default, text in found)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["HOST", "SPOOL_DIR", "CUDNN_SEARCH", "SANDBOX", "LOG_FORMAT", "OTLP_ENDPOINT", "PROVIDERS", "CANARY", "CACHE_DIR"],
+)
+def test_an_empty_text_is_as_if_unset(variable: str) -> None:
+    assert read_settings({"PKDOT_BUNDLES": "b", f"PKDOT_{variable}": ""}) == read_settings({"PKDOT_BUNDLES": "b"})
+
+
+def test_no_folder_of_bundles_is_not_the_working_directory() -> None:
+    with pytest.raises(SettingsError, match=r"^PKDOT_BUNDLES is not set; name a folder of bundles"):
+        read_settings({"PKDOT_BUNDLES": ""})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        (
+            "PKDOT_ALLOWED_HOSTS",
+            "ward.example,*",
+            "PKDOT_ALLOWED_HOSTS='*' is not possible: expected names without scheme and port, as ward.example, "
+            "*.clinic.example, 10.0.0.5 or [::1]; leave it empty for any",
+        ),
+        (
+            "PKDOT_ALLOWED_ORIGINS",
+            "https://x/",
+            "PKDOT_ALLOWED_ORIGINS='https://x/' is not possible: expected origins, a scheme and a host without a path "
+            "or a final slash, as https://desk.example or http://10.0.0.5:8080",
+        ),
+        (
+            "PKDOT_OTLP_ENDPOINT",
+            "collector:4318",
+            "PKDOT_OTLP_ENDPOINT='collector:4318' is not possible: expected an address, as http://collector:4318",
+        ),
+        (
+            "PKDOT_CANARY",
+            "x",
+            "PKDOT_CANARY='x' is not possible: expected FOLDER@SHARE, for example /bundles-next@0.1",
+        ),
+    ],
+)
+def test_what_is_expected_is_said_in_words(variable: str, value: str, sentence: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings({"PKDOT_BUNDLES": "b", variable: value})
+
+    assert str(refused.value) == sentence
 
 
 def test_variables_of_the_other_half_are_known_and_without_effect():

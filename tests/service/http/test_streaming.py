@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from models.inputs import media
 from models.inputs.face import FaceObservation
 from models.inputs.media import Frame, MediaError
+from service.access.keys import new_key
 from service.channel import Channel, T
 from service.middleware import Exchange
 from service.ndjson import wants_lines
@@ -165,16 +166,27 @@ def test_the_document_describes_each_kind_of_line(client: TestClient, clips: Pat
     ("accepted", "wanted"),
     [
         ("application/x-ndjson", True),
-        ("application/json, Application/X-NDJSON;q=0.5", True),
+        ("application/json, Application/X-NDJSON", True),
+        ("application/json;q=0.5, Application/X-NDJSON; Q=0.5", True),
+        ("application/json;q=0.4, application/x-ndjson;q=0.5", True),
+        ("application/json, application/x-ndjson;q=0.1", False),
+        ("application/x-ndjson;q=0.1, application/*;q=0.2", False),
+        ("application/x-ndjson;q=0.8, */*;q=0.9", False),
+        ("application/x-ndjson;q=0.8, application/*;q=0.7, */*;q=0.9", True),
+        ("application/x-ndjson;q=0.8, application/json;q=0, */*", True),
+        ("text/html, application/x-ndjson;q=0.9, */*;q=0.8", True),
         ("application/x-ndjson;q=0", False),
         ("application/x-ndjson; q=0.000", False),
+        ("application/x-ndjson;q=0, application/json;q=0", False),
         ("application/json", False),
         ("*/*", False),
+        ("application/*", False),
         ("", False),
     ],
 )
 def test_lines_are_sent_to_those_who_ask_for_them(accepted: str, wanted: bool) -> None:
     assert wants_lines(Headers({"accept": accepted})) is wanted
+    assert wants_lines(Headers(raw=[(b"accept", part.encode()) for part in accepted.split(",")])) is wanted
 
 
 @pytest.mark.parametrize(
@@ -278,6 +290,71 @@ def test_signs_of_life_come_while_nothing_can_be_answered(
     assert [line["done_s"] for line in progress] == sorted(line["done_s"] for line in progress)
     assert {line["total_s"] for line in progress} <= {4.0}  # the end of the last window
     assert all(set(line) == {"type", "done_s", "total_s"} for line in progress)
+
+
+def test_the_progress_is_told_soon_after_the_first_window(
+    make_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, clips: Path
+) -> None:
+    monkeypatch.setattr("service.ndjson.PROGRESS_S", 0.01)  # and the status would be held back for much longer
+    go_on = threading.Event()
+
+    def gate(time_s: float, tick: Callable[[], None]) -> None:  # noqa: ARG001
+        if time_s > 2.0:
+            assert go_on.wait(WAIT_S)
+
+    gate_frames(monkeypatch, gate)
+    live = make_server(sandbox="off")
+    with streamed(live, (clips / "face_noface.mov").read_bytes()) as reply:
+        lines = reply.iter_lines()
+        first = [json.loads(next(lines)) for _ in range(3)]
+        go_on.set()
+        rest = [json.loads(line) for line in lines]
+
+    assert [line["type"] for line in first] == ["start", "window", "progress"]
+    assert 0 < first[2]["done_s"] <= 2.0
+    assert rest[-1]["type"] == "summary"
+
+
+@pytest.mark.parametrize("headers", [LINES, LINES | {"idempotency-key": "k"}], ids=["alone", "with a key"])
+@pytest.mark.parametrize("fails", [False, True], ids=["good", "failed"])
+def test_who_has_read_the_last_line_may_ask_again(
+    make_server: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    clips: Path,
+    tmp_path: Path,
+    eventually: Callable[..., None],
+    headers: dict[str, str],
+    fails: bool,
+) -> None:
+    """The place is free before it is sent, and the API key in the same turn of the event loop."""
+    monkeypatch.setattr("service.ndjson.HELD_S", 0.0)
+    monkeypatch.setattr("service.predict.WATCH_AFTER_S", 0.0)
+    token, key = new_key("ward", 1)
+    (tmp_path / "keys").write_text(key.line())
+    live = make_server(api_keys_file=tmp_path / "keys")
+    at_work: list[tuple[str, int]] = []
+    send = Exchange.send
+
+    async def noted(self: Exchange, message: Any) -> None:
+        if self.context.task is not None and message["type"] == "http.response.body":
+            (use,) = live.server.access.keys.uses.values()
+            before = live.server.lifecycle.resources.admission.at_work
+            if message.get("more_body"):
+                at_work.append(("before the end", before))
+            else:
+                at_work.append(("at the end", before))
+                asyncio.get_running_loop().call_soon(lambda: at_work.append(("of the key", use.at_work)))
+        await send(self, message)
+
+    monkeypatch.setattr(Exchange, "send", noted)
+    video = (clips / ("no_face.mp4" if fails else "single_face.mp4")).read_bytes()
+    with streamed(live, video, headers | {"authorization": f"Bearer {token}"}) as reply:
+        reply.read()
+    eventually(lambda: at_work[-1][0] == "of the key")
+
+    assert lines_of(reply)[-1]["type"] == ("error" if fails else "summary")
+    assert set(at_work[:-2]) == {("before the end", 1)}
+    assert at_work[-2:] == [("at the end", 0), ("of the key", 0)]
 
 
 @pytest.mark.parametrize(

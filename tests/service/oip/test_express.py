@@ -88,6 +88,23 @@ def test_both_ways_lead_to_one_answer_and_count_alike(
     assert found["pkdot_spool_bytes"] == "0.0"
 
 
+def test_a_window_that_was_not_observed_has_no_answer(live: LiveServer, trips: list[bool]) -> None:
+    with talking(live) as (connection, file):
+        connection.sendall(infer(data=[None] * 5))
+        reply = answered(file)
+
+    assert trips == [True]
+    outputs = {output["name"]: output["data"] for output in json.loads(reply.body)["outputs"]}
+    assert outputs == {
+        "logits": [None, None],
+        "probabilities": [None, None, None],
+        "expected": [None],
+        "conformal_set": [False, False, False],
+    }
+    counted = 'pkdot_windows_total{bundle="pain",outcome="not_computable"'
+    assert [value for series, value in samples(live).items() if series.startswith(counted)] == ["1.0"]
+
+
 def test_requests_on_one_connection_are_answered_in_their_order(live: LiveServer, trips: list[bool]) -> None:
     with talking(live) as (connection, file):
         connection.sendall(infer(data=[1] * 5) + infer(shape=[1, 4]) + infer(data=[2] * 5) + infer(data=[1] * 5))

@@ -62,6 +62,13 @@ def tensors(reply: Any) -> dict[str, NDArray[np.generic]]:
     return found
 
 
+def scraped(client: TestClient, series: str) -> float:
+    """The number of the one series that begins so; 0 before there is one."""
+    lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith(f"pkdot_{series}")]
+    assert len(lines) <= 1
+    return float(lines[0].rpartition(" ")[2]) if lines else 0.0
+
+
 def error_of(reply: Any) -> str:
     assert reply.headers["content-type"] == "application/json"
     answer: dict[str, str] = reply.json()
@@ -112,6 +119,16 @@ def test_json_and_binary_tensors_may_be_mixed(client: TestClient) -> None:
     assert list(found) == ["probabilities", "logits"]
     np.testing.assert_array_equal(found["logits"], alone["logits"])
     np.testing.assert_array_equal(found["probabilities"], alone["probabilities"])
+
+
+def test_the_largest_numbers_count_as_what_they_are(client: TestClient) -> None:
+    large = [2**100, 2**64, 2**53, -(2**63), 1]
+    whole = in_json({"eda": EDA}, parameters={"timeout": 2**63 - 1})
+    whole["inputs"][0]["data"] = large
+    given = post(client, "pain", whole)
+    expected = post(client, "pain", in_json({"eda": np.array([large], np.float32)}))
+
+    assert (given.status_code, given.json()) == (200, expected.json())
 
 
 def test_an_answer_names_its_model_its_request_and_what_was_hallucinated(client: TestClient) -> None:
@@ -230,6 +247,37 @@ def test_a_window_that_cannot_be_computed_is_nan_and_its_neighbours_are_not(clie
     for found in (tensors(as_json), tensors(as_bytes)):
         assert np.isnan([found["values"][1], found["lower"][1], found["upper"][1]]).all()
         assert found["values"][[0, 2]].tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_window_in_which_a_feature_was_not_observed_has_no_answer(client: TestClient) -> None:
+    arrays = {"eda": np.full((4, 5), 2, np.float32), "gaze": np.ones((4, 4, 3), np.float32)}
+    complete = tensors(post(client, "mood", in_json(arrays)))
+    arrays["eda"][1, :] = arrays["gaze"][2, :] = np.nan
+    arrays["eda"][3, :4] = np.nan  # a gap, which the graph fills
+    counted = 'windows_total{bundle="mood",outcome="%s"'
+    before = [scraped(client, counted % outcome) for outcome in ("answered", "not_computable")]
+
+    as_json = post(client, "mood", in_json(arrays))
+    as_bytes = post_binary(client, "mood", arrays)
+
+    assert as_json.json()["outputs"][0]["data"][2:6] == [None] * 4
+    for found in (tensors(as_json), tensors(as_bytes)):
+        assert np.isnan(found["logits"]).tolist() == np.isnan(found["probabilities"]).tolist()
+        assert np.isnan(found["logits"]).all(axis=1).tolist() == [False, True, True, False]
+        assert found["conformal_set"][1:3].tolist() == [[False, False]] * 2
+        np.testing.assert_array_equal(found["logits"][0], complete["logits"][0])
+    after = [scraped(client, counted % outcome) for outcome in ("answered", "not_computable")]
+    assert np.subtract(after, before).tolist() == [4, 4]
+
+
+def test_values_of_a_window_that_was_not_observed_have_no_interval(client: TestClient) -> None:
+    gaze = np.zeros((70, 4, 3), np.float32)  # so many that the answer is written beside the event loop
+    gaze[69] = np.nan
+    found = tensors(post(client, "stress", in_json({"gaze": gaze})))
+
+    for name, array in found.items():
+        expected = {"values": [0, 0], "lower": [-2, np.nan], "upper": [2, np.nan]}[name]
+        np.testing.assert_array_equal(array, [expected] * 69 + [[np.nan, np.nan]])
 
 
 def test_no_level_is_in_the_set_of_a_window_that_cannot_be_computed(client: TestClient) -> None:

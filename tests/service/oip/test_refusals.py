@@ -1,6 +1,7 @@
 """What is refused, with which status, in the protocol's own shape; and that nothing at all makes a 500."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ PAIN = "/v2/models/pain/infer"
 HEADER = "inference-header-content-length"
 EDA = {"name": "eda", "shape": [1, 5], "datatype": "FP32", "data": [0, 0, 0, 0, 0]}
 FACE = {"name": "face", "shape": [1, 2, 32, 32, 3], "datatype": "UINT8"}
+LARGEST = 2**63 - 1
+DEEP = json.loads("[" * 40 + "null" + "]" * 40)
 GAZE = {"name": "gaze", "shape": [1, 4, 3], "datatype": "FP32", "data": [0] * 12}
 
 
@@ -48,6 +51,8 @@ def eda(**changed: Any) -> dict[str, Any]:
         ({"inputs": [EDA], "id": 42}, 422, "id: Input should be a valid string"),
         ({"inputs": [EDA], "parameters": {"binary_data_output": 1}}, 422, "parameters.binary_data_output"),
         ({"inputs": [EDA], "parameters": {"timeout": 0}}, 422, "parameters.timeout: Input should be greater than 0"),
+        ({"inputs": [EDA], "parameters": {"timeout": LARGEST + 1}}, 422, "parameters.timeout: Input should be less"),
+        ({"inputs": [EDA], "parameters": {"timeout": 10**310}}, 422, "parameters.timeout: Input should be less than"),
         ({"inputs": [EDA, EDA]}, 422, "inputs: must be {eda}, each once; got {eda, eda}"),
         ({"inputs": [EDA, GAZE]}, 422, "inputs: must be {eda}, each once; got {eda, gaze}"),
         ({"inputs": [GAZE]}, 422, "inputs: must be {eda}, each once; got {gaze}"),
@@ -59,11 +64,18 @@ def eda(**changed: Any) -> dict[str, Any]:
         (eda(shape=[]), 422, "got []"),
         (eda(shape=[1.0, 5]), 422, "inputs.0.shape.0: Input should be a valid integer"),
         (eda(shape=[-1, 5]), 422, "inputs.0.shape.0: Input should be greater than or equal to 0"),
-        (eda(shape=[10**30, 5]), 413, "a batch of 1000000000000000000000000000000 windows is over the limit of 5000"),
+        (eda(shape=[10**18, 5]), 413, "a batch of 1000000000000000000 windows is over the limit of 5000"),
+        (eda(shape=[LARGEST + 1, 5]), 422, "shape.0: Input should be less than or equal to 9223372036854775807"),
+        (
+            eda(shape=[10**4299, 5], data=None, parameters={"binary_data_size": 20}),
+            422,
+            "shape.0: Input should be less",
+        ),
         (eda(data=None), 422, "eda: needs either `data`, or the parameter `binary_data_size`"),
         (eda(parameters={"binary_data_size": 20}), 422, "eda: needs either `data`, or the parameter"),
         (eda(data=None, parameters={"binary_data_size": 20}), 400, "0 bytes follow the JSON, which announces 20"),
         (eda(data=None, parameters={"binary_data_size": 21}), 422, "has 20 bytes by its shape, but its binary_data"),
+        (eda(data=None, parameters={"binary_data_size": LARGEST + 1}), 422, "binary_data_size: Input should be less"),
         (eda(data=None, parameters={"shared_memory_region": "r"}), 422, "eda: needs either `data`"),
         (eda(data=[0, 0, 0, 0]), 422, "eda: `data` must hold 5 numbers, flat or nested by the shape"),
         (eda(data=[[0, 0], [0, 0], [0]]), 422, "eda: `data` must hold 5 numbers"),
@@ -71,6 +83,8 @@ def eda(**changed: Any) -> dict[str, Any]:
         (eda(data=["0", "0", "0", "0", "0"]), 422, "eda: `data` must hold 5 numbers"),
         (eda(data=["0", None, 0, 0, 0]), 422, "eda: `data` must hold 5 numbers"),
         (eda(data=[True] * 5), 422, "eda: `data` must hold 5 numbers"),
+        (eda(data=[True, 1, 0, 0, 0]), 422, "eda: `data` must hold 5 numbers"),
+        (eda(data=DEEP), 422, "eda: `data` must hold 5 numbers"),
         (eda(data=[10**400, None, 0, 0, 0]), 422, "eda: `data` must hold 5 numbers"),
         (eda(data={"a": 1}), 422, "eda: `data` must hold 5 numbers"),
         (eda(data=7), 422, "eda: `data` must hold 5 numbers"),
@@ -86,6 +100,19 @@ def test_a_wrong_request_is_named(client: TestClient, request_body: object, stat
     reply = client.post(PAIN, content=content)
 
     assert (reply.status_code, sentence in error_of(reply)) == (status, True), reply.text
+
+
+def test_a_text_among_the_numbers_takes_no_room_for_each(client: TestClient) -> None:
+    content = json.dumps(eda(data=["x" * 100_000] + [0] * 999))
+    tracemalloc.start()
+    try:
+        reply = client.post(PAIN, content=content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert (reply.status_code, "`data` must hold 5 numbers" in error_of(reply)) == (422, True)
+    assert peak < 50_000_000
 
 
 @pytest.mark.parametrize(

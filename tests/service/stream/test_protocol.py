@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets import Subprotocol
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.sync.client import connect
 
 from service.settings import Settings
 
@@ -39,6 +41,8 @@ def told(client: Any) -> tuple[int, str, int]:
         ({"type": "hello", **VIDEO, "colour": "red"}, 422, "invalid_field"),
         ({"type": "hello", "video": {"fps": 10, "codec": "h264"}}, 422, "invalid_field"),
         ({"type": "hello", "video": {"fps": 0}}, 422, "invalid_field"),
+        ({"type": "hello", "video": {"fps": 5e-324}}, 422, "invalid_field"),
+        ({"type": "hello", "video": {"fps": 0.039}}, 422, "invalid_field"),
         ({"type": "hello", "video": {"fps": "10"}}, 422, "invalid_field"),
         ('{"type": "hello", "video": {"fps": NaN}}', 422, "invalid_field"),
         ('{"type": "hello", "video": {"fps": 1e999}}', 422, "invalid_field"),
@@ -234,11 +238,20 @@ def test_its_own_and_a_listed_origin_may_open_streams(
             assert client.hear()["type"] == "ready"
 
 
-def test_an_unknown_address_is_refused(live: Any, talk: Callable[..., Any]) -> None:
-    with pytest.raises(InvalidStatus) as refused, talk(live.port, "joy"):
+@pytest.mark.parametrize(
+    "path", ["/stream/joy", "/stream/pain/", "/", "/models", "/static-offline-docs/swagger-ui.css"]
+)
+def test_an_unknown_address_is_refused_at_the_handshake(live: Any, path: str) -> None:
+    url = f"ws://127.0.0.1:{live.port}{path}"
+    with pytest.raises(InvalidStatus) as refused, connect(url, subprotocols=[Subprotocol("pkdot.v1")], proxy=None):
         pass
 
-    assert refused.value.response.status_code in {403, 404}
+    response = refused.value.response
+    problem = json.loads(response.body or b"")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+    assert (problem["status"], problem["code"]) == (404, "not_found")
+    assert problem["detail"] == "no stream is at this address; there are /stream/pain and /stream/valence-arousal"
+    assert problem["instance"] == f"urn:pkdot:request:{response.headers['x-request-id']}"
 
 
 def test_headers_that_cannot_be_read_close_the_connection(live: Any, talk: Callable[..., Any]) -> None:

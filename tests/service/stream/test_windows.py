@@ -158,6 +158,21 @@ def test_every_face_has_a_row(live: Any, talk: Callable[..., Any], clips: Path) 
     assert [window["face_id"] for window in windows] == [face["face_id"] for face in summary["faces"]]
 
 
+def test_pictures_that_were_passed_over_are_told_once_for_all_faces(
+    live: Any, talk: Callable[..., Any], clips: Path
+) -> None:
+    group = (clips / "multi_face.jpg").read_bytes()
+    with talk(live.port, "pain", {"video": VIDEO, "face": "all"}) as client:
+        client.hear()
+        for time_s in (0.0, 0.1, 0.1, 0.1, 0.2, 0.2, *(n / 10 for n in range(3, 10))):
+            client.picture(time_s, group)
+        windows, summary = client.end()
+
+    assert len(windows) > 1
+    assert [window["dropped_frames"] for window in windows] == [3] + [0] * (len(windows) - 1)
+    assert summary["dropped_frames"] == 3
+
+
 def test_a_stream_without_media_has_no_windows(live: Any, talk: Callable[..., Any]) -> None:
     with talk(live.port, "pain", {"video": VIDEO}) as client:
         client.hear()

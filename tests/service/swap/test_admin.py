@@ -1,5 +1,7 @@
-"""Who may reload."""
+"""Who may reload, and that what is refused changes nothing."""
 
+import asyncio
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -7,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from service.access.keys import new_key
 from service.admin import admin_token
 from service.settings import Settings, SettingsError
 
 Open = Callable[[Settings], AbstractContextManager[Any]]
 RELOAD = "/admin/bundles/reload"
+TOKEN = "open-sesame"
 
 
 @pytest.fixture
@@ -63,3 +67,57 @@ def test_a_token_file_that_gives_no_token_is_a_wrong_setting(folder: Path, tmp_p
             file.write_bytes(content)
         with pytest.raises(SettingsError, match=sentence):
             admin_token(Settings(bundles=folder, admin_token_file=file))
+
+
+@pytest.mark.parametrize(
+    ("why", "status", "code"),
+    [
+        ("the bundle is wrong", 422, "bundle_refused"),
+        ("another reload is at work", 409, "reload_running"),
+        ("the service is starting", 503, "not_ready"),
+        ("the keys are wrong", 422, "access_files_refused"),
+    ],
+)
+def test_a_refused_reload_leaves_keys_and_bundles_as_they_were(
+    folder: Path, tmp_path: Path, write: Callable[..., str], open_client: Open, why: str, status: int, code: str
+) -> None:
+    (given, first), (_, second) = new_key("given"), new_key("later")
+    file = tmp_path / "keys"
+    file.write_text(first.line(), encoding="utf-8")
+    settings = {"bundles": folder, "admin_token": TOKEN, "api_keys_file": file}
+    key, admin = ({"Authorization": f"Bearer {token}"} for token in (given, TOKEN))
+    with open_client(Settings.model_validate(settings)) as client:
+        lifecycle = client.app.state.lifecycle
+        resources = lifecycle.require()
+        before = client.get("/models", headers=key).json()
+        file.write_text("no key" if why == "the keys are wrong" else second.line(), encoding="utf-8")
+        shutil.rmtree(folder / "load")
+        write(folder / "load", 2.0, golden_gain=3.0 if why == "the bundle is wrong" else 2.0)
+        if why == "another reload is at work":
+            asyncio.run(resources.reloader.lock.acquire())
+        if why == "the service is starting":
+            lifecycle.resources = None
+        refused = client.post(RELOAD, headers=admin)
+        lifecycle.resources = resources
+        after = client.get("/models", headers=key)
+
+    assert (refused.status_code, refused.json()["code"]) == (status, code)
+    assert (after.status_code, after.json()) == (200, before)
+
+
+def test_a_reload_takes_keys_and_bundles_together(
+    folder: Path, tmp_path: Path, write: Callable[..., str], open_client: Open
+) -> None:
+    (gone, first), (given, second) = new_key("gone"), new_key("given")
+    file = tmp_path / "keys"
+    file.write_text(first.line(), encoding="utf-8")
+    settings = {"bundles": folder, "admin_token": TOKEN, "api_keys_file": file}
+    with open_client(Settings.model_validate(settings)) as client:
+        file.write_text(second.line(), encoding="utf-8")
+        shutil.rmtree(folder / "load")
+        version = write(folder / "load", 2.0)
+        assert client.post(RELOAD, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert client.get("/models", headers={"Authorization": f"Bearer {gone}"}).status_code == 401
+        models = client.get("/models", headers={"Authorization": f"Bearer {given}"}).json()["models"]
+
+    assert [model["version"] for model in models] == [version]

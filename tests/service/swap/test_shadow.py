@@ -98,6 +98,21 @@ def test_the_difference_of_every_window_is_measured(bundle: Callable[[float], Lo
     assert service.windows("compared") == 2
 
 
+@pytest.mark.parametrize(("value", "bucket"), [(2e-6, "2e-06"), (40_000, "50000.0")])
+def test_small_and_large_differences_fall_into_buckets_of_their_own(
+    bundle: Callable[[float], LoadedBundle], value: float, bucket: str
+) -> None:
+    service = Service(bundle(1.0), bundle(2.0))
+    service.consider(np.array([0.9 * value, 0, 0, 0], np.float32))
+
+    asyncio.run(service.finish())
+
+    (metric,) = service.telemetry.shadow_difference.collect()
+    filled = [sample.labels["le"] for sample in metric.samples if sample.name.endswith("_bucket") and sample.value]
+    assert filled[0] == bucket
+    assert len(filled) > 1
+
+
 def test_only_the_sample_is_taken(bundle: Callable[[float], LoadedBundle]) -> None:
     draws = iter([0.04, 0.05, 0.9, 0.0])
     other = bundle(3.0)

@@ -88,14 +88,17 @@ def check(path: Path | str) -> None:
 
 
 def check_golden(bundle: Bundle, run: Callable[[GraphSpec, Arrays], NDArray[np.generic]]) -> float:
-    """Run every golden input through `run`; returns the largest difference, BundleError where it is too large."""
+    """Run every golden input through `run`; returns the largest difference, BundleError where it is too large.
+
+    Values with a unit of their own differ in units of the graph's `output_scale`.
+    """
     worst = 0.0
     for graph in bundle.manifest.graphs:
         inputs, expected = bundle.golden(graph)
         answer = np.asarray(run(graph, inputs))
         if answer.shape != expected.shape or not np.isfinite(answer).all():
             raise BundleError(f"{graph.file}: the golden input gives {answer.shape}, expected finite {expected.shape}")
-        difference = float(np.abs(answer - expected).max())
+        difference = float((np.abs(answer - expected) / np.array(graph.output_scale or (1.0,))).max())
         if difference > graph.golden_tolerance:
             raise BundleError(
                 f"{graph.file}: the golden output differs by {difference:.2g}, at most {graph.golden_tolerance:g} is "

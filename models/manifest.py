@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from models.spec import InputSpec, Modality, Spec, Task
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")
@@ -85,6 +85,9 @@ class GraphSpec(Spec):
     golden: RelativePath
     """npz: one array per modality, and `output`, as torch computed it before export."""
     golden_tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-3
+    output_scale: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """regression: the standard deviation of each value's training targets, in which `golden_tolerance` counts. Empty
+    where outputs have no unit, and in bundles of earlier versions: then it is 1."""
     calibration: Calibration
 
     @model_validator(mode="after")
@@ -109,6 +112,8 @@ class Provenance(Spec):
     """`biovid`, `affwild2`, … or `synthetic biovid`: drawn people, whose answers on real ones mean nothing."""
     synthetic: bool
     protocol: str
+    notes: tuple[str, ...] = ()
+    """What else every result must say of how it was made, in sentences."""
     metrics: dict[str, float]
     git_revision: str | None
     licences: dict[str, str]
@@ -150,6 +155,10 @@ class Manifest(Spec):
         for graph in self.graphs:
             for modality in graph.available:
                 self.require_input(modality)
+            if graph.output_scale and len(graph.output_scale) != len(self.values):
+                raise ValueError(
+                    f"graph {graph.file}: output_scale holds {len(graph.output_scale)} of {len(self.values)} values"
+                )
             if set(graph.calibration.quantiles) != outputs:
                 raise ValueError(f"graph {graph.file}: calibration must name exactly {sorted(outputs)}")
             if not set(graph.uncertainty) <= set(graph.hallucinated):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from models.nets.features import unit
 from models.spec import InputSpec
 from training.data import WindowSet
 
@@ -34,4 +35,4 @@ def _standardised(values: Tensor, axes: tuple[int, ...]) -> Tensor:
     centre = torch.where(there, values, 0.0).sum(dim=axes, keepdim=True) / count
     squares = torch.where(there, values - centre, 0.0).square().sum(dim=axes, keepdim=True)
     spread = (squares / count).sqrt()
-    return (values - centre) / torch.where(spread > 1e-8, spread, 1.0)
+    return (values - centre) / unit(centre, spread)

@@ -25,6 +25,7 @@ from models.inputs.windows import plan_windows
 from models.spec import FACE, VOICE, InputSpec
 from training.corpora.aligned_pictures import aligned_faces, clip_frame_times, picture_rate_hz, read_pictures
 from training.corpora.clip import Clip, CorpusError
+from training.workers import end_with_parent
 
 PREPARE_VERSION = 3
 """Raise it whenever `models.inputs` gives other tensors for the same file."""
@@ -52,7 +53,7 @@ def prepared_windows(
     ]
     if todo:
         # spawned, not forked: torch's and onnxruntime's threads do not survive a fork
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
             try:
                 list(tqdm(pool.map(_prepare_into, todo, chunksize=4), total=len(todo), desc=label, unit="clip"))
             except BaseException:

@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from models.bundle import BundleError
+from models.bundle import MANIFEST, BundleError
 from models.inputs.media import MediaError
 from models.inputs.signals import SignalError
 from models.nets.huggingface import HuggingFaceError
@@ -20,15 +20,15 @@ from training.corpora.splits import SplitError
 from training.face_nets.fetch import FaceNetsMissingError
 from training.loop import TrainingError
 from training.losses.transport import NotConverged
-from training.replacing import FolderInUseError
+from training.replacing import FolderInUseError, FolderUnusableError, require_replaceable, require_usable
 from training.stages.methods import ABLATIONS, BASIC, METHODS, ROWS, VARIATIONS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run = Callable[[argparse.Namespace], object]
 
 USED_WRONGLY = (
-    ConfigError, CorpusError, FolderInUseError, SplitError, SignalError, MediaError, FaceNetsMissingError,
-    WeightsFileError, HuggingFaceError,
+    ConfigError, CorpusError, FolderInUseError, FolderUnusableError, SplitError, SignalError, MediaError,
+    FaceNetsMissingError, WeightsFileError, HuggingFaceError,
 )  # fmt: skip
 FAILED = (TrainingError, NotConverged, BundleError, BrokenProcessPool, OSError)
 
@@ -43,7 +43,7 @@ def add_commands(commands: Commands) -> None:
     demo = _command(
         commands, "demo", "the whole line on the synthetic corpora: train, export, serve, ask", "pkdot demo", _demo
     )
-    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs and bundles")
+    demo.add_argument("--out", type=_folder, default=Path("runs/demo"), help="folder of the runs and bundles")
     demo.add_argument("--port", type=int, default=8000, help="where the service listens (default 8000)")
     _corpus(commands)
     train = _command(
@@ -60,14 +60,16 @@ def add_commands(commands: Commands) -> None:
         commands, "export", "write a run's bundle", "pkdot export runs/synthetic-pain bundles/pain", _export
     )
     export.add_argument("run_folder", metavar="RUN", type=Path)
-    export.add_argument("to", metavar="DIR", type=Path)
+    export.add_argument("to", metavar="DIR", type=_folder)
     compare = _command(
         commands, "compare", "the table of methods over seeds and folds",
         "pkdot compare training/configs/synthetic-*.yaml --seeds 3", _compare,
     )  # fmt: skip
     compare.add_argument("configs", metavar="CONFIG.yaml", type=Path, nargs="+")
     compare.add_argument("--set", metavar="a.b=c", action="append", default=[], dest="overrides")
-    compare.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder; finished rows in it are kept")
+    compare.add_argument(
+        "--out", type=_folder, default=Path("runs/compare"), help="folder; finished rows in it are kept"
+    )
     compare.add_argument(
         "--methods", metavar="NAME", nargs="+", choices=[*GROUPS, *ROWS], default=list(BASIC),
         help=f"rows beside the teacher: {', '.join(GROUPS)}, or names that docs/methods.md explains "
@@ -93,6 +95,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _folder(text: str) -> Path:
+    if not text:  # Path would take it for the folder in which the command runs
+        raise argparse.ArgumentTypeError("expected the path of a folder, got ''")
+    return Path(text)
+
+
 def _guarded(run: Run, arguments: argparse.Namespace) -> int:
     """Errors that a user can mend end in one sentence: 2 for wrong use or input, 1 for a failure while running."""
     keep_freed_memory()
@@ -101,6 +109,8 @@ def _guarded(run: Run, arguments: argparse.Namespace) -> int:
     except USED_WRONGLY as error:
         print(f"pkdot: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise  # whoever reads what is printed has left: `pkdot.main` minds that
     except FAILED as error:
         print(f"pkdot: {error}", file=sys.stderr)
         return 1
@@ -114,7 +124,7 @@ def _guarded(run: Run, arguments: argparse.Namespace) -> int:
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path)
     parser.add_argument("--set", metavar="a.b=c", action="append", default=[], dest="overrides")
-    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/NAME)")
+    parser.add_argument("--out", type=_folder, help="the run's folder (default: runs/NAME)")
 
 
 def _corpus(commands: Commands) -> None:
@@ -130,11 +140,13 @@ def _corpus(commands: Commands) -> None:
     ):
         verb = _command(verbs, name, what, f"pkdot corpus {name} biovid corpora/biovid", run)
         verb.add_argument("kind", metavar="KIND", choices=kinds, help=", ".join(kinds))
-        verb.add_argument("folder", metavar="DIR", type=Path)
+        verb.add_argument("folder", metavar="DIR", type=_folder)
 
 
 def _demo(arguments: argparse.Namespace) -> object:
     from training.demo import run_demo, shortened
+
+    require_usable(arguments.out)
 
     def show(answer: dict[str, Any]) -> None:
         if not arguments.json:
@@ -175,6 +187,7 @@ def _train(arguments: argparse.Namespace) -> object:
 
     config = load_config(arguments.config, arguments.overrides)
     folder = arguments.out or Path("runs") / config.name
+    require_usable(folder)
     with joined_ranks():
         bundle = train(config, folder, resume=arguments.resume)
     if bundle is None:
@@ -198,6 +211,7 @@ def _evaluate(arguments: argparse.Namespace) -> object:
 def _export(arguments: argparse.Namespace) -> object:
     from training.run import export_run
 
+    require_replaceable(arguments.to, marker=MANIFEST, what="a bundle")
     bundle = export_run(*_open_run(arguments.run_folder), to=arguments.to)
     return {"bundle": str(bundle.path), "version": bundle.version}
 
@@ -219,6 +233,8 @@ def _compare(arguments: argparse.Namespace) -> object:
     names = [config.name for config in configs]
     if doubled := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"two recipes are named {doubled[0]}; give one of them another `name`")
+    for name in names:
+        require_usable(arguments.out / name)
     methods = list(dict.fromkeys(row for name in arguments.methods for row in GROUPS.get(name, (name,))))
     report = compare_all(
         configs, arguments.out, range(arguments.seeds), methods, folds=arguments.folds, jobs=arguments.jobs

@@ -17,24 +17,24 @@ import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from models.nets.student import Student
 from models.nets.teacher import Teacher
 from training.config import ConfigError, RunConfig, reason
 from training.contents import Contents, contents_of, require_same
-from training.corpora.splits import fold_count
+from training.corpora.splits import SplitError, fold_count
 from training.failures import Failure, write_reason
 from training.losses.transport import NotConverged
 from training.predictions import Predictions, load_predictions
 from training.run_folder import RunFolder
 from training.stages.checks import check_encoders
-from training.stages.diagnostics import matrices
 from training.stages.evaluate import predict_constant, predict_people
 from training.stages.kept import label, load_row, shared_stages, student_stages
 from training.stages.material import Encoders
 from training.stages.methods import ROWS
-from training.stages.prepare import open_setting, read_windows
+from training.stages.prepare import deal, open_setting, read_windows
 from training.stages.setting import Setting
 from training.stages.student import StudentError, forget_ratios
+from training.windows import to_deal
+from training.workers import end_with_parent
 
 TEACHER = "teacher"
 CONSTANT = "constant"
@@ -93,9 +93,12 @@ def rows_of(config: RunConfig, methods: Sequence[str]) -> list[Row]:
 
 def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None) -> list[RunConfig]:
     """One configuration for each seed and fold; `folds` limits how many of the protocol's are run, from the first."""
-    protocol = config.splits.protocol
-    corpus_clips = read_windows(config)[0].clips if protocol == "loso" else ()
-    count = fold_count(corpus_clips, config.splits)
+    if config.splits.protocol == "loso":
+        corpus, prepared = read_windows(config)
+        clips, unlabelled = to_deal(corpus, prepared.windows)
+        count = fold_count(clips, config.splits, unlabelled)
+    else:
+        count = fold_count((), config.splits)
     return [
         config.model_copy(update={"seed": seed, "fold": fold})
         for seed in seeds
@@ -110,20 +113,21 @@ def compare(
 
     Raises ConfigError, before anything is written, where a row and the recipe do not go together, or where a cell was
     made with another configuration, or from a corpus that held something else: a row of one corpus is not to be
-    compared with one of another.
+    compared with one of another. Raises SplitError, before the first is trained, where one of them could not be.
     """
     check_methods(config, methods)
     check_encoders(config)
     rows, cells = rows_of(config, methods), cells_of(config, seeds, folds)
     contents = _claim(config, cells, path)
     todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
+    check_cells(todo)
     run = partial(run_cell, path=path, rows=rows, contents=contents)
     bar = partial(tqdm, total=len(cells), initial=len(cells) - len(todo), desc=config.name, unit="cell")
     if jobs == 1:
         for cell in bar(todo):
             run(cell)
     elif todo:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin_work) as pool:
             list(bar(pool.map(run, todo)))
     return gather(path, cells, rows)
 
@@ -144,6 +148,18 @@ def _claim(config: RunConfig, cells: Sequence[RunConfig], path: Path) -> Content
 def corpus_contents(config: RunConfig) -> Contents:
     """What the corpus of all cells holds."""
     return contents_of(*read_windows(config))
+
+
+def check_cells(cells: Sequence[RunConfig]) -> None:
+    """Raise SplitError where one of `cells`, which differ in seed and fold, has a part that cannot do its work."""
+    if not cells:
+        return
+    corpus, prepared = read_windows(cells[0])
+    for cell in cells:
+        try:
+            deal(cell, corpus, prepared, Path(), torch.device("cpu"))
+        except SplitError as error:
+            raise SplitError(f"seed {cell.seed}, fold {cell.fold}: {error}") from None
 
 
 def cell_folder(path: Path, cell: RunConfig) -> Path:
@@ -214,9 +230,6 @@ def _test_row(setting: Setting, folder: RunFolder, encoders: Encoders, teacher: 
     method = ROWS[row.method]
     student_stages(setting, folder, encoders, teacher, row.available, method, row.file)
     student = load_row(setting, folder, row.available, row.file, method)
-    if "OT" in method.terms and isinstance(student, Student):
-        shown = matrices(setting, student, teacher, method.change(setting.config.student))
-        np.savez(folder.path / f"matrices-{row.file}.npz", *[values.cpu().numpy() for values in shown])
     needed = everything if method.graph == "oracle" else row.available
     return predict_people(setting, student, needed, setting.test)
 
@@ -243,6 +256,7 @@ def _is_done(folder: Path, rows: Sequence[Row]) -> bool:
     return all(_row_is_done(folder, row) for row in rows)
 
 
-def _one_thread() -> None:
+def _begin_work() -> None:
     """Several cells at once share the cores."""
+    end_with_parent()
     torch.set_num_threads(1)

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from models.inputs.signals import PREPARATIONS
@@ -28,6 +27,7 @@ from training.stage_config import (
     TeacherConfig,
     TNetConfig,
 )
+from training.yaml_text import YamlTextError, read_yaml
 
 TASKS: dict[str, Task] = {"biovid": "pain", "affwild2": "valence-arousal"}
 """Of corpora that have one task."""
@@ -48,7 +48,8 @@ class CorpusConfig(Config):
     aligned: bool = False
     """Affwild2: take the faces that its owners cropped, where they are there; the video then gives sound and times."""
     standardise_by_person: tuple[Modality, ...] = ()
-    """Signals and features that are centred and scaled over all recordings of a person, who must be known then."""
+    """Signals and features, of `modalities`, that are centred and scaled over all recordings of a person, who must be
+    known then."""
 
     @model_validator(mode="after")
     def the_task_is_known(self) -> Self:
@@ -135,6 +136,18 @@ class RunConfig(Config):
             raise ValueError("students: the same set is named twice")
         return self
 
+    @model_validator(mode="after")
+    def persons_scale_numbers(self) -> Self:
+        numbers = {*self.inputs.signals, *self.inputs.features}
+        for modality in self.corpus.standardise_by_person:
+            if modality not in self.modalities or modality not in numbers:
+                possible = [name for name in self.modalities if name in numbers]
+                raise ValueError(
+                    f"corpus.standardise_by_person: {modality!r} is not one of the signals and features among "
+                    f"modalities, which are {possible}"
+                )
+        return self
+
     @property
     def task(self) -> Task:
         task = TASKS.get(self.corpus.kind, self.corpus.task)
@@ -149,13 +162,15 @@ class RunConfig(Config):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a recipe and apply `a.b=value` overrides (values in YAML); ConfigError names the key that is wrong."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except OSError:
         raise ConfigError(
             f"{path} cannot be read; name a YAML file such as training/configs/synthetic-pain.yaml"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not YAML in UTF-8: {error}") from None
+    except YamlTextError as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys; a recipe begins with `name:`")
     for override in overrides:
@@ -202,6 +217,6 @@ def _set(values: dict[str, object], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {parent} holds a value, not keys")
         at = below
     try:
-        at[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override!r}: {text!r} is not a value in YAML") from None
+        at[last] = read_yaml(text)
+    except YamlTextError as error:
+        raise ConfigError(f"--set {key}: {text!r} is not a value in YAML: {error}") from None

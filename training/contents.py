@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.config import ConfigError
 from training.corpora.clip import Corpus
-from training.windows import CorpusWindows
+from training.windows import CorpusWindows, to_deal
 
 Contents = Mapping[str, str]
 """What is digested, in words, to its digest (32 hex digits)."""
@@ -27,13 +27,14 @@ def contents_of(corpus: Corpus, prepared: CorpusWindows) -> dict[str, str]:
     only reports show: groups of people, licence, notes.
     """
     windows, clips = prepared.windows, corpus.clips
+    _, unlabelled = to_deal(corpus, windows)  # they are dealt otherwise than the rest, whatever their own split
     frames = [b"" if labels is None else _bytes(labels.values) for labels in prepared.frames]
     found = {
         "classes or values": _digest([_json([corpus.task, corpus.levels, corpus.values])]),
         "labels": _digest([_json([clip.level for clip in clips]), _bytes(windows.targets.numpy()), *frames]),
         "people": _digest([_json([clip.subject for clip in clips])]),
         "recordings": _digest([_json([clip.id for clip in clips]), _bytes(windows.clip.numpy())]),
-        "splits": _digest([_json([clip.split for clip in clips])]),
+        "splits": _digest([_json([clip.split if clip.subject not in unlabelled else "none" for clip in clips])]),
         "times": _digest([_bytes(windows.spans_s.numpy())]),
     }
     if prepared.key:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LABELLED_SHARE = 0.5
-"""Of a batch, where labels are few: at least so much of it has one."""
+"""Of a batch, where labels are few: at least so much of it has one, unless there are not as many."""
 
 
 def has_target(targets: Tensor) -> Tensor:
@@ -122,15 +122,16 @@ class WindowSet:
 def deal_batches(windows: WindowSet, size: int, generator: np.random.Generator) -> Iterator[Tensor]:
     """Indices of one epoch's batches, in which people are mixed as evenly as they can be.
 
-    Where labels are few, at least half of each batch is labelled; an epoch goes once through the longer of the two
-    piles, and several times through the other. The windows of an incomplete last batch stay for the next epoch, since
-    a loss over a batch (CCC, similarity) changes its meaning with the batch's size.
+    Where labels are few, at least half of each batch is labelled, or all that are where these are fewer; an epoch goes
+    once through the longer of the two piles, and several times through the other. No window stands twice in a batch.
+    The windows of an incomplete last batch stay for the next epoch, since a loss over a batch (CCC, similarity)
+    changes its meaning with the batch's size.
     """
     if not len(windows):
         return
     size = min(size, len(windows))
     labelled = has_target(windows.targets).numpy()
-    lessons = min(size, round(size * max(LABELLED_SHARE, float(labelled.mean()))))
+    lessons = min(size, int(labelled.sum()), round(size * max(LABELLED_SHARE, float(labelled.mean()))))
     pairs = size - lessons
     if labelled.all() or not labelled.any() or not pairs:
         order = _mixed(windows, np.arange(len(windows)), generator)
@@ -161,10 +162,15 @@ def _mixed(windows: WindowSet, index: NDArray[np.intp], generator: np.random.Gen
 def _endless(
     windows: WindowSet, index: NDArray[np.intp], size: int, generator: np.random.Generator
 ) -> Iterator[Tensor]:
-    """Batches of `index` for as long as they are asked for, each round in a new order."""
+    """Batches of `index` for as long as they are asked for, each round in a new order; `size` is at most its length.
+
+    A batch that the end of one round begins is filled from the next with others: theirs come later in that round.
+    """
     waiting = torch.zeros(0, dtype=torch.int64)
     while True:
-        while len(waiting) < size:
-            waiting = torch.cat([waiting, _mixed(windows, index, generator)])
-        yield waiting[:size]
-        waiting = waiting[size:]
+        batch, waiting = waiting[:size], waiting[size:]
+        if len(batch) < size:
+            order = _mixed(windows, index, generator)
+            others = order[~torch.isin(order, batch)][: size - len(batch)]
+            batch, waiting = torch.cat([batch, others]), order[~torch.isin(order, others)]
+        yield batch

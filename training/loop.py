@@ -152,8 +152,20 @@ def warm_and_cool(epoch: int, epochs: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1.0 + float(np.cos(np.pi * epoch / epochs)))
 
 
+def train_mode(model: nn.Module) -> None:
+    """Training mode for what is trained; a part whose weights are all frozen stays in evaluation mode.
+
+    Dropout would vary what is not going to learn to bear it, and batch normalisation would move with the batches.
+    """
+    model.train()
+    for module in model.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.eval()
+
+
 def _epoch(at: _Progress, step: Step, data: WindowSet, config: StageConfig, bench: Bench, epoch: int) -> float:
-    at.model.train()
+    train_mode(at.model)
     batches = list(deal_batches(data, config.batch, at.dealer))
     if not batches:
         raise TrainingError(f"{bench.label}: nothing to train on; no window has every modality and a label")

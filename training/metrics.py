@@ -192,17 +192,26 @@ def score_by_person(
 
 
 def spread_over_frames(times_s: Floats, spans_s: Floats, values: Floats, fallback: Floats) -> Floats:
-    """Window values (W, 2) for each frame time (n,): the mean of the windows that cover it, else the nearest window's.
+    """Window values (W, C) for each frame time (n,), (n, C): the mean of the windows that cover it.
 
-    With no window at all every frame gets `fallback` (2,).
+    `spans_s` (W, 2) are starts and ends; a window covers its start, and not its end. A frame that none covers gets the
+    last window that began before it, as a live answer would, and where none did the first one. With no window at all
+    every frame gets `fallback` (C,).
     """
     if not len(spans_s):
         return np.tile(fallback, (len(times_s), 1))
-    covered = (times_s[:, None] >= spans_s[None, :, 0]) & (times_s[:, None] < spans_s[None, :, 1])  # (n, W)
-    middles = spans_s.mean(axis=1)
-    nearest = np.abs(times_s[:, None] - middles[None, :]).argmin(axis=1)  # (n,)
-    alone = ~covered.any(axis=1)
-    covered[alone, nearest[alone]] = True
-    weights = covered / covered.sum(axis=1, keepdims=True)  # (n, W)
-    spread: Floats = weights @ values
+    by_start, by_end = np.argsort(spans_s[:, 0], kind="stable"), np.argsort(spans_s[:, 1], kind="stable")
+    begun = np.searchsorted(spans_s[by_start, 0], times_s, side="right")  # (n,): how many windows
+    over = np.searchsorted(spans_s[by_end, 1], times_s, side="right")
+    covering = (begun - over)[:, None]
+    first = values[by_start[0]]
+    more = values - first  # summed in place of the values: windows that all say the same must not differ by rounding
+    sums = _sums(more[by_start])[begun] - _sums(more[by_end])[over]  # (n, C)
+    latest = values[by_start[np.maximum(begun - 1, 0)]]
+    spread: Floats = np.where(covering > 0, first + sums / np.maximum(covering, 1), latest)
     return spread
+
+
+def _sums(values: Floats) -> Floats:
+    """Of the first 0, 1, ... W of (W, C), (W + 1, C)."""
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])

@@ -1,4 +1,7 @@
-"""Pictures of a table: bars, ablation curves, similarities and coupling, and calibration."""
+"""Pictures of a table: bars, ablation curves, similarities and coupling, and calibration.
+
+Each says above how its people were dealt, since it may be shown alone.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,8 +30,7 @@ def draw_bars(table: Table, file: Path) -> None:
             axes.plot(row.interval, (place, place), color="black", linewidth=1)
     axes.set_yticks(places, list(rows))
     axes.set_xlabel("mean accuracy of people" if table.task in ("pain", "classification") else "pooled CCC")
-    axes.set_title("; ".join((table.name, *table.sentences[:1])), fontsize=8)
-    figure.savefig(file, dpi=150)
+    _save(figure, table, file)
 
 
 def draw_ablations(table: Table, file: Path) -> bool:
@@ -50,11 +52,11 @@ def draw_ablations(table: Table, file: Path) -> bool:
         axes.set_xscale("log")
         axes.set_xlabel(setting)
         axes.legend(fontsize=6)
-    figure.savefig(file, dpi=150)
+    _save(figure, table, file)
     return True
 
 
-def draw_matrices(matrices: Sequence[NDArray[np.generic]], name: str, file: Path) -> None:
+def draw_matrices(table: Table, matrices: Sequence[NDArray[np.generic]], name: str, file: Path) -> None:
     """The teacher's and the student's similarities (B, B) and the coupling (B, B), samples in the order of targets."""
     teacher, student, plan, targets = matrices
     order = np.argsort(targets if targets.ndim == 1 else targets[:, 0], kind="stable")
@@ -64,11 +66,11 @@ def draw_matrices(matrices: Sequence[NDArray[np.generic]], name: str, file: Path
         image = axes.imshow(values[np.ix_(order, order)], cmap="viridis")
         figure.colorbar(image, ax=axes, shrink=0.7)
         axes.set_title(title, fontsize=8)
-    figure.suptitle(f"{name}, one batch", fontsize=8)
-    figure.savefig(file, dpi=150)
+    figure.supxlabel(f"{name}, one batch", fontsize=8)
+    _save(figure, table, file)
 
 
-def draw_calibration(said: Mapping[str, Sequence[Predictions]], file: Path, *, bins: int = 10) -> bool:
+def draw_calibration(table: Table, said: Mapping[str, Sequence[Predictions]], file: Path, *, bins: int = 10) -> bool:
     """How often the likeliest label is right against how likely it is said to be; False for values, which have none."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
@@ -87,5 +89,10 @@ def draw_calibration(said: Mapping[str, Sequence[Predictions]], file: Path, *, b
     axes.set_xlabel("probability of the likeliest")
     axes.set_ylabel("how often it is right")
     axes.legend(fontsize=6)
-    figure.savefig(file, dpi=150)
+    _save(figure, table, file)
     return True
+
+
+def _save(figure: Figure, table: Table, file: Path) -> None:
+    figure.suptitle("; ".join((table.name, *table.sentences[:1])), fontsize=8, wrap=True)
+    figure.savefig(file, dpi=150)

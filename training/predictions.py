@@ -35,7 +35,7 @@ class Predictions:
 
     @property
     def answered(self) -> NDArray[np.bool_]:
-        """(n,): which items have an answer. Values always are there: the nearest window's, or the training mean."""
+        """(n,): which items have an answer. Values always are there: another window's, or the training mean."""
         there: NDArray[np.bool_] = np.all(np.isfinite(self.said), axis=1)
         return there
 

@@ -71,9 +71,9 @@ def _draw(
     draw_bars(table, plots / "rows.png")
     draw_ablations(table, plots / "ablations.png")
     shown = [name for name in results if name != CONSTANT and not name.startswith("ablation")]
-    draw_calibration({name: results[name] for name in shown[:8]}, plots / "calibration.png")
+    draw_calibration(table, {name: results[name] for name in shown[:8]}, plots / "calibration.png")
     for row in rows_of(config, methods):
         file = cell_folder(path, first) / f"matrices-{row.file}.npz"
         if file.exists() and not row.method.startswith("ablation"):
             with np.load(file, allow_pickle=False) as arrays:
-                draw_matrices([arrays[name] for name in arrays.files], row.name, plots / f"{file.stem}.png")
+                draw_matrices(table, [arrays[name] for name in arrays.files], row.name, plots / f"{file.stem}.png")

@@ -19,7 +19,9 @@ VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
 
 
 class RunFolder:
-    """`config.yaml`, `corpus.json`, `versions.json`, `metrics.json`, `<stage>.pt`, `scratch/`, `bundle/`."""
+    """`config.yaml`, `corpus.json`, `versions.json`, `metrics.json`, `scratch/`, `bundle/`; of stages `<stage>.pt`, and
+    `matrices-<stage>.npz` where a plot has something to show.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

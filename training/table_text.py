@@ -3,13 +3,29 @@
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from training.statistics import FEWEST_SEEDS, Comparison, Interval
 from training.table import RowResult, Table, headline_scores
 
 COLUMNS = ("row", "score", "mean", "sd_over_seeds", "low", "high", "protocol", "items", "p_value", "p_holm")
 ALL, COMMON = "all", "answered by every row"
+LATEX: Final = str.maketrans(
+    {
+        **{character: rf"\{character}" for character in "&#$%_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "|": r"\textbar{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+        "−": "$-$",
+    }
+)
+"""What stands in LaTeX's text for a character that is a command there, or another one's place in its oldest fonts."""
+MARKDOWN: Final = str.maketrans({"\\": r"\\", "|": r"\|"})
+"""The same in a cell of a Markdown table."""
 
 
 class Cells(NamedTuple):
@@ -68,7 +84,8 @@ def markdown(table: Table) -> str:
 
 
 def _markdown_rows(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    first, *others = (f"| {' | '.join(cell.translate(MARKDOWN) for cell in row)} |" for row in (head, *rows))
+    return [first, "| --- " * len(head) + "|", *others]
 
 
 def latex(table: Table) -> str:
@@ -82,17 +99,16 @@ def latex(table: Table) -> str:
     if table.common is not None:
         lines += [
             r"\midrule",
-            rf"\multicolumn{{{wide}}}{{l}}{{{_latex_row([table.common.title])[:-3]}}} \\",
+            rf"\multicolumn{{{wide}}}{{l}}{{{table.common.title.translate(LATEX)}}} \\",
             r"\midrule",
         ]
         lines += map(_latex_row, cells.common)
-    note = rf"\multicolumn{{{wide}}}{{p{{\linewidth}}}}{{\footnotesize {_latex_row([said])[:-3]}}} \\"
+    note = rf"\multicolumn{{{wide}}}{{p{{\linewidth}}}}{{\footnotesize {said.translate(LATEX)}}} \\"
     return "\n".join([*lines, r"\bottomrule", note, r"\end{tabular}", ""])
 
 
 def _latex_row(row: list[str]) -> str:
-    text = " & ".join(row).replace("_", r"\_").replace("±", r"$\pm$").replace("−", "$-$").replace("%", r"\%")
-    return text + r" \\"
+    return " & ".join(cell.translate(LATEX) for cell in row) + r" \\"
 
 
 def cells_of_table(table: Table) -> Cells:

@@ -45,6 +45,13 @@ class CorpusWindows(NamedTuple):
     """Tells prepared recordings from others; empty where nothing was prepared."""
 
 
+def to_deal(corpus: Corpus, windows: WindowSet) -> tuple[list[Clip], frozenset[str]]:
+    """The clips of which there is a window, in order, and the people of whom no window has a label."""
+    clips = [corpus.clips[i] for i in torch.unique(windows.clip).tolist()]
+    labelled = {corpus.clips[i].subject for i in torch.unique(windows.labelled().clip).tolist()}
+    return clips, frozenset(clip.subject for clip in corpus.clips) - labelled
+
+
 def corpus_windows(
     corpus: Corpus, spec: InputSpec, modalities: Sequence[str], face_nets: Path, *, workers: int, folder: Path
 ) -> CorpusWindows:

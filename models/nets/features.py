@@ -13,6 +13,15 @@ LARGEST = 10.0
 """Standardised values are kept within this: a sensor's fault must not outweigh everything else."""
 
 
+def unit(centre: Tensor, spread: Tensor) -> Tensor:
+    """The spread of what varies, and 1 for what does not: both any shape, float64, in whatever unit; the same shape.
+
+    What spreads by less than float32 can tell apart at its own magnitude does not vary.
+    """
+    varies = (spread > torch.finfo(torch.float32).eps * centre.abs()) & (spread > torch.finfo(torch.float32).tiny)
+    return torch.where(varies, spread, 1.0)
+
+
 class FeatureEncoder(nn.Module):
     """Vectors (B, F) or sequences (B, S, F), float32 with NaN for what is missing, to (B, L, D).
 
@@ -37,11 +46,11 @@ class FeatureEncoder(nn.Module):
 
         A feature that does not vary keeps its unit; one that is always missing has centre 0.
         """
-        rows = values.flatten(0, -2)  # (B or B*S, F)
+        rows = values.flatten(0, -2).double()  # (B or B*S, F); the square of a large float32 is none
         centre = rows.nanmean(dim=0).nan_to_num(0.0)
         spread = (rows - centre).square().nanmean(dim=0).nan_to_num(0.0).sqrt()
         self.centre.copy_(centre)
-        self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+        self.spread.copy_(unit(centre, spread))
 
     def forward(self, values: Tensor) -> Tensor:
         x = (values - self.centre) / self.spread

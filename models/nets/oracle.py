@@ -3,6 +3,7 @@
 A bound that no one can reach in the field. It says how much of the gap to the teacher is the T-Net's.
 """
 
+import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -12,12 +13,15 @@ from models.nets.teacher import Forward, Teacher
 
 
 class Oracle(nn.Module):
-    """{modality: tensor}, all of them, to `Forward`; the teacher's encoders of what the student lacks stay frozen."""
+    """{modality: tensor}, all of them, to `Forward`; frozen encoders of the teacher's see what the student lacks.
+
+    They are copies because they are frozen here, and the teacher itself teaches other rows.
+    """
 
     def __init__(self, student: Student, teacher: Teacher) -> None:
         super().__init__()
         self.student = student
-        self.real = nn.ModuleDict({name: teacher.encoders[name] for name in student.hallucinated})
+        self.real = nn.ModuleDict({name: copy.deepcopy(teacher.encoders[name]) for name in student.hallucinated})
         self.real.requires_grad_(False)
 
     def forward(self, tensors: Mapping[str, Tensor]) -> Forward:

@@ -111,6 +111,40 @@ def test_the_check_of_a_corpus_finds_the_same(what: str, corpus: Path, place: Pa
     assert done.stdout.startswith(f"problem: {complaint}")
 
 
+@pytest.mark.parametrize("command", ["train", "compare"])
+@pytest.mark.parametrize(
+    ("out", "complaint"),
+    [
+        ("FILE/below", "FILE is not a folder; give another folder"),
+        ("/proc/x", "cannot be written: nothing can be made in /proc ("),
+        ("", "argument --out: expected the path of a folder, got ''"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named_before_the_corpus_is_read(
+    command: str, out: str, complaint: str, tmp_path: Path, place: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    recipe, nowhere = RECIPES / "synthetic-features.yaml", f"corpus.root={tmp_path / 'nowhere'}"
+
+    done = pkdot(command, recipe, "--out", out.replace("FILE", str(file)), "--set", nowhere, cwd=place)
+
+    assert done.returncode == 2, done.stderr
+    assert complaint.replace("FILE", str(file)) in done.stderr.splitlines()[-1]
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("export", "no-run"), ("corpus", "synthesize", "features")])
+def test_a_folder_below_a_file_is_named_first(command: tuple[str, ...], tmp_path: Path, place: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+
+    done = pkdot(*command, file / "below", cwd=place)
+
+    said = f"pkdot: {file} cannot be written: it is not a folder; give another folder\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_a_file_that_is_not_there_is_named(corpus: Path, place: Path) -> None:
     (corpus / "features.npz").unlink()
 

@@ -235,6 +235,7 @@ def test_an_endless_manifest_is_refused_unread(bundle):
         (lambda values: values["graphs"].append(values["graphs"][0]), "two graphs serve the same set"),
         (lambda values: values.update(levels=["a", "b"]), "valence-arousal has 2 levels"),
         (lambda values: values["inputs"].update(window_s=float("nan")), "window_s"),
+        (lambda values: values["graphs"][0].update(output_scale=[1.0]), "output_scale holds 1 of 0 values"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(bundle, edit, where):

@@ -6,6 +6,7 @@ import pytest
 
 from training.config import ConfigError, load_config
 from training.stages.methods import ROWS
+from training.yaml_text import read_yaml
 
 RECIPES = Path(__file__).parents[2] / "training" / "configs"
 
@@ -56,7 +57,17 @@ def test_set_changes_one_value() -> None:
         ("inputs.signals.resp={channels: [gsr], rate_hz: 16}", "no preparation for the signal 'resp'"),
         ("inputs.signals.eda.channels=[]", "inputs.signals.eda.channels"),
         ("inputs.voice={high_hz: 9000}", "mel bands must lie between 0 and half of sample_rate_hz"),
+        (f"seed={2**63}", f"seed: Input should be less than {2**63}"),
+        (f"splits.seed={10**23}", f"splits.seed: Input should be less than {2**63}"),
+        ("student={k: 3, k: 4}", "line 1, column 8: the key 'k' is there already"),
+        pytest.param("student.k=" + "[" * 5000, "its values are nested too deeply", id="deep"),
         ("student.k={", "'{' is not a value in YAML"),
+        (
+            "corpus.standardise_by_person=[foo]",
+            "corpus.standardise_by_person: 'foo' is not one of the signals and features among modalities, which are "
+            "['eda', 'ecg', 'emg']",
+        ),
+        ("corpus.standardise_by_person=[eda, face]", "corpus.standardise_by_person: 'face' is not one of the signals"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_its_key(override: str, complaint: str) -> None:
@@ -65,6 +76,30 @@ def test_a_wrong_value_is_one_sentence_with_its_key(override: str, complaint: st
 
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "modality"),
+    [
+        ("synthetic-valence-arousal", [], "voice"),
+        ("synthetic-pain", ["modalities=[face, eda, ecg]"], "emg"),
+    ],
+)
+def test_what_is_fed_as_media_or_not_at_all_is_not_standardised_by_person(
+    recipe: str, overrides: list[str], modality: str
+) -> None:
+    settings = [*overrides, f"corpus.standardise_by_person=[{modality}]"]
+
+    with pytest.raises(ConfigError, match=f"corpus.standardise_by_person: '{modality}' is not one of the signals and"):
+        load_config(RECIPES / f"{recipe}.yaml", settings)
+
+
+def test_signals_and_features_are_standardised_by_person() -> None:
+    pain = load_config(RECIPES / "synthetic-pain.yaml", ["corpus.standardise_by_person=[eda, emg]"])
+    features = load_config(RECIPES / "synthetic-features.yaml", ["corpus.standardise_by_person=[face]"])
+
+    assert pain.corpus.standardise_by_person == ("eda", "emg")
+    assert features.corpus.standardise_by_person == ("face",)
 
 
 def test_a_bank_needs_no_batch_to_choose_anchors_from() -> None:
@@ -84,6 +119,36 @@ def test_the_row_with_a_bank_goes_with_any_choice_of_anchors(recipe: Path, setti
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml cannot be read"):
         load_config(Path("nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: a\nseed: 1\nname: b\n", "line 3, column 1: the key 'name' is there already, in line 1; leave one out"),
+        ("a: {b: 1, b: 1}", "line 1, column 11: the key 'b' is there already, in line 1; leave one out"),
+        ("name: a\n  seed: 1\n", "line 2, column 7: mapping values are not allowed here"),
+        ("name: a\nseed: [1\n", "line 3, column 1: expected ',' or ']', but got '<stream end>'"),
+        ("name: a\nb: \x07", "line 2, column 4: the character #x0007 is not allowed"),
+        ("name: 2026-02-30", "a value is none of its kind: day is out of range for month"),
+        pytest.param("a: " + "[" * 5000, "its values are nested too deeply", id="deep"),
+    ],
+)
+def test_what_is_no_yaml_is_one_sentence_with_its_place(tmp_path: Path, text: str, complaint: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+
+    with pytest.raises(ConfigError) as raised:
+        load_config(recipe)
+
+    assert str(raised.value) == f"{recipe} cannot be read as YAML: {complaint}"
+
+
+def test_a_mapping_may_have_another_value_than_the_one_it_takes_over() -> None:
+    assert read_yaml("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}") == {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3, "y": 2},
+        "c": {"x": 3, "y": 4},
+    }
 
 
 def test_a_recipe_in_another_encoding_is_one_sentence(tmp_path: Path) -> None:

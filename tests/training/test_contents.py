@@ -228,6 +228,7 @@ Change = Callable[[Corpus, CorpusWindows], tuple[Corpus, CorpusWindows]]
         (lambda c, w: (c, w._replace(key="1234 5679")), {"media as prepared"}),
         (lambda c, w: (c, w._replace(frames=(frames_of(1), None))), {"labels"}),
         (lambda c, w: (c, w._replace(windows=replace(w.windows, targets=torch.ones(3, 2)))), {"labels"}),
+        (lambda c, w: (c, w._replace(windows=w.windows.with_labels_of(w.windows.clip == 0))), {"labels", "splits"}),
         (lambda c, w: (c, w._replace(windows=replace(w.windows, spans_s=w.windows.spans_s + 1))), {"times"}),
         (lambda c, w: (replace(c, clips=(c.clips[0], replace(c.clips[1], subject="carl"))), w), {"people"}),
         (lambda c, w: (replace(c, clips=(replace(c.clips[0], split=None), c.clips[1])), w), {"splits"}),

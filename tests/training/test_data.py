@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_no_batch_is_left_to_the_few_people_with_many_windows() -> None:
     assert min(len(person[batch].unique()) for batch in batches) >= 8
 
 
-@pytest.mark.parametrize(("labelled", "in_each"), [(10, 16), (50, 16), (180, 29)])
+@pytest.mark.parametrize(("labelled", "in_each"), [(10, 10), (50, 16), (180, 29)])
 def test_where_labels_are_few_half_of_each_batch_has_one(labelled: int, in_each: int) -> None:
     targets = torch.where(torch.arange(200) < labelled, 1, -1)
     windows = windows_of(torch.arange(200) % 10, targets)
@@ -70,6 +71,20 @@ def test_where_labels_are_few_half_of_each_batch_has_one(labelled: int, in_each:
     assert {len(batch) for batch in batches} == {32}
     longer = max(labelled // in_each, (200 - labelled) // (32 - in_each))
     assert len(batches) == longer
+
+
+@given(n=st.integers(2, 60), labelled=st.integers(0, 60), size=st.integers(2, 40), seed=st.integers(0, 99))
+def test_no_window_stands_twice_in_a_batch_and_none_is_dealt_twice_as_often_as_its_like(
+    n: int, labelled: int, size: int, seed: int
+) -> None:
+    targets = torch.where(torch.arange(n) < labelled, 1, -1)
+
+    dealt = list(deal_batches(windows_of(torch.arange(n) % 7, targets), size, np.random.default_rng(seed)))
+
+    assert {len(batch.unique()) for batch in dealt} == {min(size, n)}
+    times = torch.bincount(torch.cat(dealt), minlength=n)
+    for pile in (times[targets >= 0], times[targets < 0]):
+        assert not len(pile) or int(pile.max() - pile.min()) <= 1
 
 
 def test_a_share_of_the_labels_is_a_share_of_each_class() -> None:
@@ -102,6 +117,24 @@ def test_other_seeds_keep_other_labels_and_the_same_seed_the_same() -> None:
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [SplitConfig(protocol=protocol, folds=3) for protocol in ("subject-kfold", "loso", "clip-kfold", "official")],
+)
+def test_as_many_people_as_are_said_to_be_needed_suffice(config: SplitConfig) -> None:
+    test = [Clip("test", "test", None, split="test")] if config.protocol == "official" else []
+    people = [Clip(f"c{i}", f"p{i}", None) for i in range(9)]
+    with pytest.raises(SplitError) as raised:
+        split_clips(people[:2] + test, config, 0)
+    needed = int(str(raised.value).partition("need at least ")[2].split()[0])
+
+    with pytest.raises(SplitError):
+        split_clips(people[: needed - 1] + test, config, 0)
+    enough = people[:needed] + test
+    for fold in range(fold_count(enough, config)):
+        assert min(split_clips(enough, config, fold).counts(enough).values()) == 1
+
+
 @given(people=st.integers(8, 40), seed=st.integers(0, 50), folds=st.integers(2, 5))
 def test_nobody_is_in_two_parts_and_everybody_is_tested_once(people: int, seed: int, folds: int) -> None:
     clips = [Clip(f"c{i}", f"p{i // 2}", None) for i in range(2 * people)]
@@ -123,6 +156,40 @@ def test_leaving_one_person_out_tests_each_alone() -> None:
 
     assert fold_count(clips, config) == 10
     assert [len(split_clips(clips, config, fold).test) for fold in range(10)] == [2] * 10
+
+
+@pytest.mark.parametrize(
+    ("protocol", "folds", "said"),
+    [
+        ("loso", 10, "leave one person out"),
+        ("subject-kfold", 5, "5 folds by person"),
+        ("clip-kfold", 5, "NOT SUBJECT-INDEPENDENT: 5 folds by clip"),
+    ],
+)
+def test_people_without_a_label_train_in_every_fold_and_are_not_tested(protocol: Any, folds: int, said: str) -> None:
+    clips = [Clip(f"c{i}", f"p{i // 2:02d}", None) for i in range(24)]
+    config, unlabelled = SplitConfig(protocol=protocol), {"p03", "p11"}
+    own, others = {"c6", "c7", "c22", "c23"}, [clip for clip in clips if clip.subject not in unlabelled]
+
+    assert fold_count(clips, config, unlabelled) == folds
+    for fold in range(folds):
+        split, without = split_clips(clips, config, fold, unlabelled), split_clips(others, config, fold)
+        assert split.train == without.train | own
+        assert split[1:4] == without[1:4]
+        assert split.counts(clips)["train"] == without.counts(clips)["train"] + 2
+    assert split.sentence == f"{said}; 10 people, split seed 0; 2 more, without a label, only train"
+    assert without.sentence == f"{said}; 10 people, split seed 0"
+
+
+def test_test_people_of_the_corpus_who_have_no_label_are_in_no_part() -> None:
+    clips = [Clip(f"c{i:02d}", f"p{i:02d}", None, split="test" if i < 3 else "train") for i in range(14)]
+
+    split = split_clips(clips, SplitConfig(protocol="official"), 0, {"p00", "p13"})
+
+    assert split.test == {"c01", "c02"}
+    assert "c13" in split.train
+    assert frozenset().union(*split[:4]) == {f"c{i:02d}" for i in range(1, 14)}
+    assert split.sentence == "the corpus's own test split; 12 people, split seed 0; 1 more, without a label, only train"
 
 
 def test_the_leaky_protocol_says_so() -> None:
@@ -152,6 +219,19 @@ def test_the_corpus_own_test_people_are_the_test_part() -> None:
         ),
         ([Clip("a", "p", None)], SplitConfig(protocol="official"), 0, "no test split of its own"),
         ([Clip(f"c{i}", f"p{i}", None) for i in range(3)], SplitConfig(folds=3), 0, "nobody is left for train"),
+        (
+            [Clip(f"c{i}", f"p{i}", None) for i in range(2)],
+            SplitConfig(protocol="loso"),
+            0,
+            "2 people with a label .* for train, calibrate; splits.select 0.15, splits.calibrate 0.2 need at least 4$",
+        ),
+        (
+            [Clip(f"c{i}", f"p{i}", None) for i in range(12)],
+            SplitConfig(folds=20, select=0.1),
+            0,
+            "^12 people .* left for the test of every fold; splits.folds 20, splits.select 0.1, splits.calibrate 0.2 "
+            "need at least 20$",
+        ),
         ([Clip(f"c{i}", f"p{i}", None) for i in range(9)], SplitConfig(folds=3), 3, "fold 3 is not one of the 3 folds"),
     ],
 )
@@ -160,6 +240,20 @@ def test_a_split_that_cannot_be_is_one_sentence(
 ) -> None:
     with pytest.raises(SplitError, match=complaint):
         split_clips(clips, config, fold)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "complaint"),
+    [
+        ("loso", "^nobody has a label: there is nobody to leave"),
+        ("official", "^1 people with a label are too few: nobo"),
+    ],
+)
+def test_a_split_without_labels_is_one_sentence(protocol: Any, complaint: str) -> None:
+    clips = [Clip("a", "p", None, split="train"), Clip("b", "q", None, split="test")]
+
+    with pytest.raises(SplitError, match=complaint):
+        split_clips(clips, SplitConfig(protocol=protocol), 0, {"p", "q"} if protocol == "loso" else {"q"})
 
 
 class StoppedError(Exception):

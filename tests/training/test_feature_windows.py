@@ -165,6 +165,17 @@ def test_a_signal_with_a_gap_is_one_sentence() -> None:
         feature_windows(corpus(modalities={"eda": gap}), INPUTS, ("eda",))
 
 
+def test_a_person_is_scaled_in_whatever_unit_the_values_are() -> None:
+    eda = np.arange(24, dtype=np.float32).reshape(6, 1, 4)
+    scaled = []
+    for unit in (1.0, 2.0**-40):  # siemens where microsiemens were meant, and smaller
+        _, prepared = feature_windows(corpus(modalities={"eda": eda * np.float32(unit)}), INPUTS, ("eda",))
+        scaled.append(standardised_by_person(prepared.windows, ("eda",), INPUTS).tensor("eda"))
+
+    assert torch.equal(scaled[0], scaled[1])
+    assert float(scaled[0].abs().max()) > 1
+
+
 def test_each_person_is_centred_and_scaled_by_what_is_there() -> None:
     _, prepared = feature_windows(corpus(), INPUTS, ("face", "eda"))
 

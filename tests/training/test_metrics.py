@@ -1,8 +1,12 @@
 """Scores against numbers worked out by hand, published ones, and scikit-learn's."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
@@ -180,7 +184,7 @@ def test_corn_loss_by_hand() -> None:
     assert sure.item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_frames_get_the_mean_of_their_windows_or_the_nearest_one() -> None:
+def test_frames_get_the_mean_of_their_windows_or_the_last_one() -> None:
     spans = np.array([[0.0, 2.0], [1.0, 3.0]])
     values = np.array([[0.0, 0.2], [1.0, 0.4]])
 
@@ -188,6 +192,59 @@ def test_frames_get_the_mean_of_their_windows_or_the_nearest_one() -> None:
 
     assert spread[:, 0].tolist() == [0.0, 0.5, 1.0, 1.0]
     assert spread[:, 1] == pytest.approx([0.2, 0.3, 0.4, 0.4])
+
+
+def test_a_frame_between_windows_gets_the_last_one_and_never_a_later_one() -> None:
+    spans = np.array([[10.0, 12.0], [2.0, 4.0], [3.0, 5.0]])  # in any order
+    values = np.array([[0.9, -0.9], [0.1, -0.1], [0.2, -0.2]])
+
+    spread = spread_over_frames(np.array([0.0, 1.9, 2.0, 5.0, 9.9, 10.0, 12.0]), spans, values, np.zeros(2))
+
+    assert spread[:, 0] == pytest.approx([0.1, 0.1, 0.1, 0.2, 0.2, 0.9, 0.9])
+    assert spread[:, 1] == pytest.approx([-0.1, -0.1, -0.1, -0.2, -0.2, -0.9, -0.9])
+
+
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), min_size=1, max_size=12),
+    offset=st.sampled_from([0.0, -3.0, 1e6]),
+    seed=st.integers(0, 9),
+)
+def test_frames_are_spread_as_the_plain_definition_says(spans: list[tuple[int, int]], offset: float, seed: int) -> None:
+    times_s = np.arange(-2, 45) / 2
+    spans_s = np.array([(start / 2, (start + length) / 2) for start, length in spans])
+    values = offset + np.random.default_rng(seed).normal(size=(len(spans), 3))
+
+    spread = spread_over_frames(times_s, spans_s, values, np.zeros(3))
+
+    for time_s, said in zip(times_s, spread, strict=True):
+        covering = (spans_s[:, 0] <= time_s) & (time_s < spans_s[:, 1])
+        order = sorted(range(len(spans)), key=lambda i: spans_s[i, 0])
+        latest = ([order[0]] + [i for i in order if spans_s[i, 0] <= time_s])[-1]
+        plain = values[covering].mean(axis=0) if covering.any() else values[latest]
+        np.testing.assert_allclose(said, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_windows_that_say_the_same_are_spread_to_just_that() -> None:
+    starts = np.arange(200) * 0.1
+
+    spread = spread_over_frames(
+        np.arange(600) / 30, np.stack([starts, starts + 2.0], axis=1), np.full((200, 1), 0.3), np.zeros(1)
+    )
+
+    assert np.ptp(spread) == 0.0  # else rounding would have a correlation
+
+
+def test_an_hour_of_frames_needs_no_memory_for_each_pair_of_frame_and_window() -> None:
+    starts = np.arange(3600.0)
+    times_s, spans_s = np.arange(30 * 3600) / 30, np.stack([starts, starts + 2.0], axis=1)
+    tracemalloc.start()
+
+    spread = spread_over_frames(times_s, spans_s, np.stack([starts, -starts], axis=1), np.zeros(2))
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(spread[45::30], (starts[1:, None] - 0.5) * [1, -1], atol=1e-9)
+    assert peak < 50e6  # there are 389 million pairs
 
 
 def test_a_clip_without_windows_gets_the_fallback() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.replacing import FolderInUseError, replacing, whole_file
+from training.replacing import FolderInUseError, FolderUnusableError, replacing, require_usable, whole_file
 
 
 def test_an_earlier_one_is_replaced_and_a_failure_leaves_it_alone(tmp_path: Path) -> None:
@@ -50,3 +50,34 @@ def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
         stop_midway()
 
     assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_two_processes_that_write_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "metrics.json"
+    with whole_file(file) as ours:
+        ours.write_text("ours")
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        with whole_file(file) as theirs:
+            theirs.write_text("theirs")
+        assert file.read_text() == "theirs"
+
+    assert file.read_text() == "ours"
+
+
+def test_a_folder_that_cannot_be_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    file, lost = tmp_path / "file", tmp_path / "lost"
+    lost.symlink_to(tmp_path / "nowhere")
+
+    for folder, which in ((file, "it"), (file / "a" / "b", str(file)), (lost, "it")):
+        with pytest.raises(FolderUnusableError) as raised:
+            require_usable(folder)
+        assert str(raised.value) == f"{folder} cannot be written: {which} is not a folder; give another folder"
+    with pytest.raises(FolderUnusableError, match=r"^/proc/x cannot be written: nothing can be made in /proc \("):
+        require_usable(Path("/proc/x"))
+    with pytest.raises(FolderUnusableError), replacing(file / "made", marker="mark", what="a thing"):
+        pass
+    require_usable(tmp_path / "new" / "deep")
+
+    assert sorted(tmp_path.iterdir()) == [file, lost]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from training.page import write_page
+from training.plots import draw_ablations, draw_bars, draw_calibration, draw_matrices
 from training.predictions import Predictions
 from training.statistics import Interval
 from training.table import Table, adjusted, make_table
@@ -173,6 +175,35 @@ def test_rows_of_other_items_are_refused() -> None:
         make_table("toy", {BOUND: [answers(people(0), [0])], KD: [answers(people(0, 1), [0, 1])]}, [])
 
 
+def test_names_that_are_commands_elsewhere_stand_as_they_are_in_every_form(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    person, item = np.repeat(["a", "b"], 10), np.array([f"{i:02d}" for i in range(20)])
+    names = ("R&D #1", "v|x", r"\a_{b}^~", "50% <$>")
+    truth, said = rng.normal(size=(2, 20, len(names)))
+    runs = [Predictions("regression", names, person, item, truth, said)]
+
+    forms = texts(make_table("a_b", {"x|y & #2": runs}, ["50% of {labels}."]), tmp_path)
+
+    latex_lines = forms["latex"].splitlines()
+    assert latex_lines[2] == (
+        r"row & ccc\_R\&D \#1 & ccc\_v\textbar{}x & ccc\_\textbackslash{}a\_\{b\}\textasciicircum{}\textasciitilde{} & "
+        r"ccc\_50\% \textless{}\$\textgreater{} & ccc\_mean & pooled & less bound B \\"
+    )
+    assert latex_lines[4].startswith(r"x\textbar{}y \& \#2 & ")
+    assert r"{\footnotesize a\_b: 1 seeds, 2 people. 50\% of \{labels\}.} \\" in latex_lines[6]
+    markdown_lines = forms["markdown"].splitlines()
+    assert markdown_lines[2] == (
+        r"| row | ccc_R&D #1 | ccc_v\|x | ccc_\\a_{b}^~ | ccc_50% <$> | ccc_mean | pooled | less bound B |"
+    )
+    assert markdown_lines[3] == "| --- " * 8 + "|"
+    assert markdown_lines[4].startswith(r"| x\|y & #2 | ")
+    assert (
+        r"<tr><th>row</th><th>ccc_R&amp;D #1</th><th>ccc_v|x</th><th>ccc_\a_{b}^~</th><th>ccc_50% &lt;$&gt;</th>"
+    ) in forms["page"]
+    assert "<tr><td>x|y &amp; #2</td>" in forms["page"]
+    assert lines_of(forms["csv"], row="x|y & #2", score="ccc_v|x") != []
+
+
 @pytest.mark.parametrize(("truth", "there"), [([0, 0, 0, 1, 1, 2], False), ([0, 0, 0, 0, 1, 2], True)])
 def test_balanced_accuracy_stands_beside_that_of_pain_where_a_level_is_frequent(
     truth: list[int], there: bool, tmp_path: Path
@@ -194,3 +225,22 @@ def test_the_constant_row_has_no_lower_bound_of_its_own_student() -> None:
 
     assert table.rows["constant"].less_reference is None
     assert "| constant | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.333 ± 0.000 | 0.500 [0.500, 0.500] | – |" in markdown(table)
+
+
+def test_every_picture_says_how_its_people_were_dealt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp = "NOT SUBJECT-INDEPENDENT: 5 folds by clip; 12 people, split seed 0; folds tested: 5."
+    said = answers(people(0, 1), [0, 1])
+    results = {row: [said] for row in (KD, "ablation k=4 (voice)", "ablation k=8 (voice)")}
+    table = make_table("toy", results, [stamp, "A note."])
+    drawn: dict[str, Figure] = {}
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: drawn.update({Path(file).name: self}))
+
+    draw_bars(table, tmp_path / "rows.png")
+    draw_ablations(table, tmp_path / "ablations.png")
+    draw_calibration(table, results, tmp_path / "calibration.png")
+    draw_matrices(table, [np.eye(4), np.eye(4), np.eye(4), np.arange(4)], KD, tmp_path / "matrices.png")
+
+    assert {name: figure.get_suptitle() for name, figure in drawn.items()} == dict.fromkeys(
+        ("rows.png", "ablations.png", "calibration.png", "matrices.png"), f"toy; {stamp}"
+    )
+    assert drawn["matrices.png"].get_supxlabel() == f"{KD}, one batch"

@@ -91,7 +91,7 @@ def check_bids(root: Path) -> list[str]:
     problems += identical_files([path for run in runs for path in run.recordings], root)
     people = sorted({run.person for run in runs})
     return [
-        *(f"problem: {problem}" for problem in problems),
+        *(f"problem: {problem}" for problem in dict.fromkeys(problems)),  # one JSON may be of many recordings
         *(f"note: {note}" for note in notes),
         f"{len(runs)} runs of {len(people)} people, {sum(kinds.values())} recordings that can be read",
         *(f"columns {columns}: {count} recordings" for columns, count in sorted(kinds.items())),

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -23,6 +24,10 @@ SUFFIX: Final = "_physio.tsv.gz"
 ROOT_FILES: Final = ("dataset_description.json", "participants.tsv")
 MISSING: Final = "n/a"
 NO_UNIT: Final = (None, "", MISSING)
+# Physiology is recorded at some value between: below, a window of seconds holds too few samples to be filtered; above,
+# as where hertz were mistaken for a period or a count, it does not fit into memory.
+LOWEST_HZ: Final = 1.0
+HIGHEST_HZ: Final = 100_000.0
 
 
 class Physio(NamedTuple):
@@ -42,15 +47,21 @@ class Physio(NamedTuple):
 def read_physio(path: Path) -> Physio:
     """Read a `*_physio.tsv.gz` with its JSON files.
 
-    Raises CorpusError where the JSON lacks SamplingFrequency, StartTime or Columns, or the table does not fit them.
+    Raises CorpusError where the JSON lacks SamplingFrequency, StartTime or Columns, where the frequency is not within
+    1 Hz to 100 kHz or a column has two places, and where the table does not fit them.
     """
     facts = describe(path)
     rate_hz, start_s = (_number(facts, key, path.name) for key in ("SamplingFrequency", "StartTime"))
     columns = facts.get("Columns")
     if not isinstance(columns, list) or not columns or not all(isinstance(name, str) for name in columns):
         raise CorpusError(f"the JSON of {path.name} has no Columns: expected a list of the table's column names.")
-    if rate_hz <= 0:
-        raise CorpusError(f"the JSON of {path.name} says SamplingFrequency {rate_hz:g}: expected more than 0 Hz.")
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise CorpusError(f"the JSON of {path.name} names {twice[0]} twice in Columns: expected each column once.")
+    if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
+        file = next(file for file in reversed(descriptions(path)) if "SamplingFrequency" in read_object(file))
+        raise CorpusError(
+            f"{file.name} says SamplingFrequency {rate_hz:g}: expected {LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz."
+        )
     table = read_table(path)
     if table.shape[1] != len(columns) or np.isinf(table).any():
         raise CorpusError(
@@ -63,7 +74,11 @@ def read_physio(path: Path) -> Physio:
 
 
 def read_table(path: Path) -> NDArray[np.float64]:
-    """The numbers of a gzipped table without a header, (n, C); `n/a` is NaN."""
+    """The numbers of a gzipped table without a header, (n, C); `n/a` is NaN.
+
+    Raises CorpusError for what is no such table, and for an empty line: every line is a sample, and has its time by
+    its place.
+    """
     try:
         text = gzip.decompress(path.read_bytes()).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -71,24 +86,35 @@ def read_table(path: Path) -> NDArray[np.float64]:
     if not text.strip():
         raise CorpusError(f"{path.name} is empty: expected a line for each sample.")
     try:
-        return np.loadtxt(io.StringIO(text.replace(MISSING, "nan")), delimiter="\t", ndmin=2)
+        table = np.loadtxt(io.StringIO(text.replace(MISSING, "nan")), delimiter="\t", ndmin=2, comments=None)
     except ValueError as error:
         raise CorpusError(f"{path.name} holds something that is not a number or n/a: {error}.") from error
+    lines = text.rstrip("\r\n").split("\n")
+    if len(table) != len(lines):  # empty ones were left out
+        empty = next(number for number, line in enumerate(lines, start=1) if not line.strip())
+        raise CorpusError(f"{path.name}, line {empty}, is empty: expected a number or n/a in each column.")
+    return table
 
 
 def describe(path: Path) -> dict[str, Any]:
     """What all JSON files that apply to a recording say together."""
-    own = entities(path, SUFFIX)
-    facts: dict[str, Any] = {}
-    found = False
-    for folder in reversed(levels(path)):
-        files = [file for file in sorted(folder.glob("*physio.json")) if entities(file, "physio.json") <= own]
-        for file in sorted(files, key=lambda file: len(entities(file, "physio.json"))):
-            facts |= read_object(file)
-            found = True
-    if not found:
+    files = descriptions(path)
+    if not files:
         raise CorpusError(f"{path.name} has no JSON: expected {path.name.removesuffix('.tsv.gz')}.json beside it.")
+    facts: dict[str, Any] = {}
+    for file in files:
+        facts |= read_object(file)
     return facts
+
+
+def descriptions(path: Path) -> list[Path]:
+    """The JSON files that apply to a recording, the most special one last: what a later one says counts."""
+    own = entities(path, SUFFIX)
+    files: list[Path] = []
+    for folder in reversed(levels(path)):
+        here = [file for file in sorted(folder.glob("*physio.json")) if entities(file, "physio.json") <= own]
+        files += sorted(here, key=lambda file: len(entities(file, "physio.json")))
+    return files
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -77,10 +77,14 @@ def cut(
 ) -> NDArray[np.float32] | None:
     """One channel from `onset_s` on, prepared: float32 (samples,); None where more than a fifth of it is missing.
 
-    Raises CorpusError for a unit that is given and is not the modality's.
+    Raises CorpusError for a unit that is given and is not the modality's, and for a window that holds no sample.
     """
     factor = factor_of(modality, column, physio.units.get(column), physio.file)
-    first, n = round((onset_s - physio.start_s) * physio.rate_hz), max(1, round(window_s * physio.rate_hz))
+    first, n = round((onset_s - physio.start_s) * physio.rate_hz), round(window_s * physio.rate_hz)
+    if n == 0:
+        raise CorpusError(
+            f"inputs.window_s is {window_s:g}: expected at least a sample of {physio.file}, at {physio.rate_hz:g} Hz."
+        )
     own = physio.values[physio.columns.index(column)]
     low, high = max(first, 0), min(first + n, len(own))
     x = np.full(n, np.nan)

@@ -17,6 +17,7 @@ BY_CHANCE: Final = 8
 def report(corpus: FeatureCorpus) -> list[str]:
     """Sentences on rows that stand in two people or two splits, then counts by split, label, modality, group, person.
 
+    With the first: classes without a row, and modalities that are missing in every row.
     Before the counts, whether rows of a recording are scored by themselves. A person in two splits never gets here:
     such a corpus cannot be read.
     """
@@ -27,7 +28,7 @@ def report(corpus: FeatureCorpus) -> list[str]:
     of_person = dict(zip(corpus.group, corpus.groups, strict=True))
     groups = Counter((kind, of_person[person][kind]) for person in people for kind in kinds)
     return [
-        *sorted(leaks, reverse=True),  # "problem: ..." before "note: ..."
+        *sorted([*leaks, *nothing_there(corpus)], reverse=True),  # "problem: ..." before "note: ..."
         *(f"note: {note}" for note in notes_on_pooling(corpus)),
         f"{corpus.name}: {corpus.task}, {len(corpus)} rows of {len(people)} people in {len(set(corpus.clip))} clips",
         *(f"split {part}: {count} rows" for part, count in sorted(splits.items())),
@@ -35,6 +36,20 @@ def report(corpus: FeatureCorpus) -> list[str]:
         *(modality_count(corpus, modality) for modality in corpus.modalities),
         *(f"{kind} {group}: {count} people" for (kind, group), count in sorted(groups.items())),
         *(f"person {person}: {rows[person]} rows" for person in people),
+    ]
+
+
+def nothing_there(corpus: FeatureCorpus) -> list[str]:
+    """A sentence for what is named but held by no row; a problem where nothing is left to learn from."""
+    counts = Counter(corpus.labels.tolist()) if corpus.classes else Counter()
+    there = [name for i, name in enumerate(corpus.classes) if counts[i]]
+    sentences = [f"note: no row is of the class {name}." for name in corpus.classes if name not in there]
+    if len(there) == 1:
+        sentences.append(f"problem: every labelled row is of the class {there[0]}: expected at least two classes.")
+    return sentences + [
+        f"problem: {name} is missing in every row: expected a row that has it."
+        for name in corpus.modalities
+        if not corpus.observed(name).any()
     ]
 
 

@@ -81,8 +81,7 @@ def bank_ot(
     """
     check_embeddings(student, teacher)
     check_banks(student, teacher, student_bank, teacher_bank)
-    scale = len(student_bank) ** -0.5 if normalise else 1.0
-    rows = cosines(student, student_bank.detach()) * scale, cosines(teacher.detach(), teacher_bank.detach()) * scale
+    rows = bank_profiles(student, teacher, student_bank, teacher_bank, normalise=normalise)
     return sinkhorn_divergence(*rows, blur=blur, pair_cost=pair_cost, apart=apart)
 
 
@@ -112,6 +111,14 @@ def profiles(
     columns = anchor_columns(s_teacher, k, anchors)  # (B, k)
     scale = k**-0.5 if normalise else 1.0
     return anchor_rows(s_student, columns) * scale, anchor_rows(s_teacher, columns) * scale
+
+
+def bank_profiles(
+    student: Tensor, teacher: Tensor, student_bank: Tensor, teacher_bank: Tensor, *, normalise: bool
+) -> tuple[Tensor, Tensor]:
+    """The two clouds that `bank_ot` compares, student's and teacher's (B, M)."""
+    scale = len(student_bank) ** -0.5 if normalise else 1.0
+    return cosines(student, student_bank.detach()) * scale, cosines(teacher.detach(), teacher_bank.detach()) * scale
 
 
 def check_embeddings(student: Tensor, teacher: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.nets.student import Student
 from training.data import WindowSet
-from training.losses.ot import bank_ot, centred
+from training.losses.ot import bank_ot, bank_profiles, centred
 from training.stage_config import StudentConfig
 from training.stages.setting import Setting, run_over
 from training.stages.terms import Seen, apart
@@ -45,30 +45,39 @@ class BankOT(nn.Module):
         """Make the student's prototypes anew."""
         self.student_bank.copy_(self._prototypes(self.ema))
 
-    def forward(self, seen: Seen) -> Tensor:
-        if self.training:
-            self._follow()
-        c = self.config
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Let the slow student take a step after the one that learns."""
+        for own, other in zip(self.ema.parameters(), self.live().parameters(), strict=True):
+            own.lerp_(other, 1.0 - EMA)
+
+    def compared(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """The student's z and the teacher's, both (B, D), whose cosines to their banks the term takes."""
         student, teacher = seen.student.z, seen.teacher.z
-        student_bank, teacher_bank = self.student_bank, self.teacher_bank
-        if c.centre == "batch":
-            student, student_bank = student - student_bank.mean(0), centred(student_bank)
-            teacher, teacher_bank = teacher - teacher_bank.mean(0), centred(teacher_bank)
+        if self.config.centre == "batch":
+            return student - self.student_bank.mean(0), teacher - self.teacher_bank.mean(0)
+        return student, teacher
+
+    def clouds(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """The rows between which mass is transported, the student's and the teacher's (B, M)."""
+        return bank_profiles(*self.compared(seen), *self._banks(), normalise=self.config.normalise)
+
+    def forward(self, seen: Seen) -> Tensor:
+        c = self.config
         return bank_ot(
-            student,
-            teacher,
-            student_bank,
-            teacher_bank,
+            *self.compared(seen),
+            *self._banks(),
             blur=c.blur,
             pair_cost=c.pair_cost,
             apart=apart(seen.targets, c),
             normalise=c.normalise,
         )
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        for own, other in zip(self.ema.parameters(), self.live().parameters(), strict=True):
-            own.lerp_(other, 1.0 - EMA)
+    def _banks(self) -> tuple[Tensor, Tensor]:
+        """The prototypes (M, D) of both sides, centred as what is compared with them."""
+        if self.config.centre == "batch":
+            return centred(self.student_bank), centred(self.teacher_bank)
+        return self.student_bank, self.teacher_bank
 
     def _prototypes(self, net: nn.Module) -> Tensor:
         z = self.embed(net)  # (N, D)

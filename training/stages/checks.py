@@ -27,6 +27,13 @@ def check_parts(setting: Setting) -> None:
                 f"the {name} people have {count} labelled windows with {', '.join(config.modalities)}; "
                 f"at least {needed} are needed"
             )
+    if levels := setting.corpus.levels:
+        classes = set(setting.pairs.labelled().targets.tolist())
+        if len(classes) == 1:
+            raise SplitError(
+                f"every labelled window of the train people is {levels[classes.pop()]!r}, of the classes "
+                f"{', '.join(levels)}; labels of at least two are needed"
+            )
     if (count := len(setting.pairs)) < config.student.k:
         raise SplitError(f"the train people have {count} windows with {', '.join(config.modalities)}; k needs more")
     if not len(setting.test.labelled()):

@@ -2,88 +2,132 @@
 
 A teacher that has collapsed onto the labels has nothing to tell beyond them; anchors that are all alike say nothing
 about a sample; a transport that ignores which sample is which compares the clouds only; and a term whose gradient is
-tiny beside the task's changes nothing.
+tiny beside the task's changes nothing. All are of the row's own teacher and of the term that it was trained with.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from models.nets.student import Student
-from models.nets.teacher import Forward, Teacher
+from models.nets.teacher import Forward
 from models.outputs import label_probabilities
 from training.data import Batch, WindowSet
-from training.losses.ot import profiles, similarity
+from training.distributed import local_part
+from training.losses.ot import similarity
 from training.losses.sinkhorn import coupling
 from training.losses.task import ccc
-from training.stage_config import StudentConfig
-from training.stages.setting import Setting, run_over
-from training.stages.terms import Seen, StructuralOT, TermSpec, apart, gradient_at_z, less_the_mean
+from training.stages.bank import BankOT
+from training.stages.material import Material
+from training.stages.methods import Method
+from training.stages.setting import Setting
+from training.stages.sources import Lesson
+from training.stages.terms import Seen, StructuralOT, apart, compared_windows, gradient_at_z, term_loss
+
+
+class Measured(NamedTuple):
+    """A row after its training."""
+
+    student: Student
+    term: nn.Module
+    """Its structural OT: `StructuralOT` or `BankOT`."""
+    material: Material
 
 
 def structure_diagnostics(
-    setting: Setting, student: Student, teacher: Teacher, config: StudentConfig, *, ot_weight: float
-) -> dict[str, float]:
-    """Means over some batches of training people, in evaluation mode.
+    setting: Setting, measured: Measured, method: Method, *, ot_weight: float
+) -> dict[str, float | None]:
+    """Means over some batches of training people, in evaluation mode; None where a number means nothing for the row.
 
-    `teacher_train`, `teacher_selection`: accuracy, or mean CCC, over windows. `coupling_same_sample` (chance is 1 / B)
-    and `coupling_same_level`: shares of the coupling's mass. `anchor_spread`, `similarity_spread`: standard deviations
-    of the teacher's gathered rows and of all its similarities. `gradient_ratio`: |ot_weight dL_OT/dz| / |dL_task/dz|.
+    `teacher_train`, `teacher_selection`: accuracy, or mean CCC, over windows, of what the row's teacher tells the
+    terms; selection people have none where several teachers share the training people. `coupling_same_sample` (chance
+    is 1 / B) and `coupling_same_level`: shares of the coupling's mass. `anchor_spread`, `similarity_spread`: standard
+    deviations of the teacher's gathered rows and of all its similarities. `gradient_ratio`:
+    |ot_weight dL_OT/dz| / |dL_task/dz|. What several teachers said is compared within each: B is then the number of
+    one's windows in the batch, and spreads are means over the teachers.
     """
-    student.eval()
-    teacher.eval()
-    plain = config.model_copy(update={"projection": 0, "bank": 0})
-    term = StructuralOT(TermSpec(plain, setting.config.task, setting.config.network.dim)).to(setting.device)
-    found = [_of_batch(setting, student, teacher, batch, term, ot_weight) for batch in setting.some_batches()]
-    means = {name: float(np.mean([values[name] for values in found])) for name in found[0]}
-    return means | {
-        "teacher_train": _window_score(setting, teacher, setting.pairs.labelled()),
-        "teacher_selection": _window_score(setting, teacher, setting.selection),
+    torch.manual_seed(setting.config.seed)  # a shuffled teacher draws: the same after a kill
+    measured.student.eval()
+    measured.material.teacher.eval()
+    found = [_of_batch(setting, measured, batch, ot_weight) for batch in setting.some_batches()]
+    shared = method.teacher in ("cross-fitted", "multi")  # by part of the training people, or by their targets
+    return {name: _mean(values[name] for values in found) for name in found[0]} | {
+        "teacher_train": _teacher_score(setting, measured.material, setting.pairs.labelled()),
+        "teacher_selection": None if shared else _teacher_score(setting, measured.material, setting.selection),
     }
 
 
-def matrices(
-    setting: Setting, student: Student, teacher: Teacher, config: StudentConfig
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For a plot: the teacher's and the student's similarities (B, B), the coupling (B, B), and targets (B, ...)."""
+def matrices(setting: Setting, measured: Measured) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For a plot: the teacher's and the student's similarities (B, B), the coupling (B, B), and targets (B, ...).
+
+    Similarities are NaN between windows that different teachers speak of: the term compares none of them.
+    """
+    torch.manual_seed(setting.config.seed)
+    measured.student.eval()
+    measured.material.teacher.eval()
     batch = next(iter(setting.some_batches()))
-    found = _structure(setting.seen(student, batch), setting.seen(teacher, batch), batch, config)
+    seen, lesson = _seen(setting, measured, batch)
+    found = _structure(measured.term, seen, lesson.block)
     return found.teacher, found.student, found.plan, batch.targets
 
 
 class _Structure(NamedTuple):
-    """Similarities (B, B) of teacher and student, the teacher's rows at its anchors (B, k), and the coupling (B, B)."""
+    """Similarities (B, B) of student and teacher, NaN where they are not compared, the coupling (B, B), and spreads."""
 
-    teacher: Tensor
     student: Tensor
-    rows: Tensor
+    teacher: Tensor
     plan: Tensor
+    anchor_spread: float
+    similarity_spread: float
 
 
-def _structure(own: Forward, seen: Forward, batch: Batch, config: StudentConfig) -> _Structure:
-    """What PKDOT's term sees of a batch, whatever the row's term is made of."""
-    s_student, s_teacher = (similarity(less_the_mean(out.z, batch.person, config)) for out in (own, seen))
-    k = min(config.k, len(s_teacher))
-    rows = profiles(s_student, s_teacher, k=k, anchors=config.anchors, normalise=config.normalise)
-    plan = coupling(*rows, blur=config.blur, pair_cost=config.pair_cost, apart=apart(batch.targets, config))
-    return _Structure(s_teacher, s_student, rows[1], plan)
+@torch.no_grad()
+def _structure(term: nn.Module, seen: Seen, block: Tensor | None) -> _Structure:
+    """What the row's term sees of a batch, each teacher's windows by themselves."""
+    assert isinstance(term, StructuralOT | BankOT)  # nn.ModuleDict knows its members as Module only
+    n, device = len(seen.student.z), seen.student.z.device
+    student, teacher = torch.full((2, n, n), torch.nan, device=device)
+    plan = torch.zeros(n, n, dtype=torch.float64, device=device)
+    spreads, windows = torch.zeros(2), 0
+    for rows in compared_windows(torch.zeros(n, device=device) if block is None else block):
+        own, pairs, c = seen.at(rows), rows[:, None] & rows[None, :], term.config
+        clouds, (s_student, s_teacher) = term.clouds(own), map(similarity, term.compared(own))
+        student[pairs], teacher[pairs] = s_student.flatten(), s_teacher.flatten()
+        moved = coupling(*clouds, blur=c.blur, pair_cost=c.pair_cost, apart=apart(own.targets, c))
+        plan[pairs] = len(own.targets) * moved.flatten()
+        spreads += len(own.targets) * torch.tensor([float(clouds[1].std()), float(s_teacher.std())])
+        windows += len(own.targets)
+    anchor_spread, similarity_spread = (spreads / windows).tolist()
+    return _Structure(student, teacher, plan / windows, anchor_spread, similarity_spread)
 
 
-def _of_batch(
-    setting: Setting, student: Student, teacher: Teacher, batch: Batch, term: StructuralOT, ot_weight: float
-) -> dict[str, float]:
-    own, seen = setting.seen(student, batch), setting.seen(teacher, batch)
-    structure = _structure(own, seen, batch, term.config)
+def _seen(setting: Setting, measured: Measured, batch: Batch) -> tuple[Seen, Lesson]:
+    """What the row's term compares, and who taught it."""
+    lesson = _lesson(setting, measured.material, batch)
+    return Seen(setting.seen(measured.student, batch), lesson.forward, batch.targets, batch.person), lesson
+
+
+def _lesson(setting: Setting, material: Material, batch: Batch) -> Lesson:
+    return material.source(batch, setting.seen(material.teacher, batch))
+
+
+def _of_batch(setting: Setting, measured: Measured, batch: Batch, ot_weight: float) -> dict[str, float]:
+    student, term, _ = measured
+    seen, lesson = _seen(setting, measured, batch)
+    own = seen.student
+    structure = _structure(term, seen, lesson.block)
     plan = structure.plan
     task = gradient_at_z(own.z, lambda z: setting.task_loss(student.head(z), batch.targets))
     ot = gradient_at_z(
-        own.z, lambda z: term(Seen(Forward(own.features, z, own.output), seen, batch.targets, batch.person))
+        own.z, lambda z: term_loss(term, seen._replace(student=Forward(own.features, z, own.output)), lesson.block)
     )
     found = {
         "coupling_same_sample": float(plan.diagonal().sum()),
-        "anchor_spread": float(structure.rows.std()),
-        "similarity_spread": float(structure.teacher.std()),
+        "anchor_spread": structure.anchor_spread,
+        "similarity_spread": structure.similarity_spread,
         "gradient_ratio": ot_weight * ot / max(task, 1e-12),
     }
     if batch.targets.ndim == 1:
@@ -93,10 +137,21 @@ def _of_batch(
     return found
 
 
-def _window_score(setting: Setting, teacher: Teacher, windows: WindowSet) -> float:
-    output = run_over(teacher, windows, setting.device).output
-    task = setting.config.task
+def _mean(values: Iterable[float]) -> float | None:
+    """Over the batches in which some teacher had windows to compare."""
+    there = [value for value in values if np.isfinite(value)]
+    return float(np.mean(there)) if there else None
+
+
+def _teacher_score(setting: Setting, material: Material, windows: WindowSet) -> float:
+    """Of what the terms are told of `windows`, in batches that mix people as those of the training do."""
+    order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(setting.config.seed))
+    count = -(-len(windows) // setting.config.student.batch)
+    parts = order.tensor_split(count)
+    batches = (windows.batch(index, local_part(len(index))).to(setting.device) for index in parts)
+    output = torch.cat([_lesson(setting, material, batch).forward.output.cpu() for batch in batches])
+    targets, task = windows.targets[order], setting.config.task
     if task == "pain" or task == "classification":
         said = label_probabilities(task, output.numpy())
-        return float((said.argmax(axis=1) == windows.targets.numpy()).mean())
-    return float(ccc(output, windows.targets).mean())
+        return float((said.argmax(axis=1) == targets.numpy()).mean())
+    return float(ccc(output, targets).mean())

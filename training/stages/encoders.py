@@ -6,6 +6,8 @@ a privileged signal.
 
 from typing import Any
 
+from torch import nn
+
 from models.nets.encoders import Standardising
 from training.loop import FitReport
 from training.stages.setting import Setting
@@ -17,8 +19,7 @@ def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitR
     net = setting.new_teacher((modality,))
     train, select = setting.train.with_all((modality,)), setting.select.with_all((modality,))
     encoder = net.encoders[modality]
-    if isinstance(encoder, Standardising):
-        encoder.standardise(train.tensor(modality))
+    standardise(setting, modality, encoder)
     report = fit_to_task(
         setting,
         net,
@@ -29,3 +30,9 @@ def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitR
         state_name=f"encoder-{modality}",
     )
     return encoder.state_dict(), report
+
+
+def standardise(setting: Setting, modality: str, encoder: nn.Module) -> None:
+    """Tell an encoder that holds statistics of its modality those of the training people's windows."""
+    if isinstance(encoder, Standardising):
+        encoder.standardise(setting.train.with_all((modality,)).tensor(modality))

@@ -23,7 +23,8 @@ def predict_people(
     """What `net`, which needs the modalities `needed`, says of the people of `windows`, usually the test people.
 
     No clip and no labelled frame is left out: a clip without an answer is wrong, and a frame without one gets the
-    nearest window's value, or the training mean where its clip has no answered window.
+    value of the last window that began before it, else of the clip's first, or the training mean where its clip has no
+    answered window.
     """
     answered = windows.with_all(needed)
     task = setting.config.task

@@ -4,7 +4,7 @@ import logging
 import shutil
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import bundle
 from models.bundle import MANIFEST, BundleError
 from models.manifest import Calibration, FaceNetFiles, GraphSpec, Moments, Provenance
+from models.nets.heads import ValuesHead
 from models.nets.student import Student
 from models.spec import FACE, VOICE, InputSpec
 from training.data import WindowSet
@@ -26,11 +28,13 @@ from training.stages.card import card
 from training.stages.golden import golden_windows
 from training.stages.setting import Setting, run_over
 
+Floats = NDArray[np.floating[Any]]
+
 OPSET = 20
 PARITY = 1e-4
-"""Largest difference between ONNX and torch."""
+"""Largest difference between ONNX and torch, in standard deviations of the training targets for a regression."""
 INVARIANCE = 1e-5
-"""Largest difference between a sample's answer alone and in a batch."""
+"""Largest difference between a sample's answer alone and in a batch, likewise."""
 REFERENCE_WINDOWS = 1024
 """About as many windows, evenly spaced, show how an expected error spreads."""
 LEAST_SPREAD = 1e-6
@@ -88,7 +92,7 @@ def _write_bundle(
     prevalent = sorted({name for available in students for name in available}, key=setting.config.modalities.index)
     inputs = _served_inputs(setting.config.inputs, prevalent)
     face = _copy_face_nets(draft) if inputs.face is not None else None
-    provenance = _provenance(setting, measured.scores)
+    provenance = _provenance(setting, measured.scores, with_face_nets=face is not None)
     (draft / "card.md").write_text(card(setting, graphs, provenance, measured.groups), encoding="utf-8")
     bundle.write(
         draft,
@@ -125,7 +129,8 @@ def _export_graph(setting: Setting, student: Student, calibration: Calibration, 
     name = "-".join(student.available)
     file, golden = f"graphs/{name}.onnx", f"golden/{name}.npz"
     to_onnx(Graph(student), setting.config.inputs, draft / file)
-    _prove_equal(student, _session(draft / file), _example_windows(setting, student.available))
+    scale = tuple(student.head.std.tolist()) if isinstance(student.head, ValuesHead) else ()
+    prove_equal(student, _session(draft / file), _example_windows(setting, student.available), scale)
     inputs = golden_windows(setting.config.inputs, student.available)
     with torch.no_grad():
         output = student({m: torch.from_numpy(v) for m, v in inputs.items()}).output.numpy()
@@ -139,6 +144,7 @@ def _export_graph(setting: Setting, student: Student, calibration: Calibration, 
         uncertainty={m: f"{UNCERTAINTY}{m}" for m in student.hallucinated},
         uncertainty_reference=reference,
         golden=golden,
+        output_scale=scale,
         calibration=calibration,
     )
 
@@ -206,21 +212,32 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def _prove_equal(student: Student, session: onnxruntime.InferenceSession, examples: WindowSet) -> None:
-    """ONNX equals torch at batches of 1, 3 and 17, and each window's answer is the same alone as in the batch."""
+def prove_equal(
+    student: Student, session: onnxruntime.InferenceSession, examples: WindowSet, scale: Sequence[float]
+) -> None:
+    """ONNX equals torch at batches of 1, 3 and 17, and each window's answer is the same alone as in the batch.
+
+    The task's output (N, C) differs in units of `scale` (C,), where it has some. Raises ExportError for what differs.
+    """
     names = student.available
     inputs = {m: examples.tensor(m) for m in names}
+    units = [np.array(scale or (1.0,)), *[np.ones(1)] * len(student.hallucinated)]
     for size in (1, 3, 17):
         tensors = {m: v[:size] for m, v in inputs.items()}
         with torch.no_grad():
             expected = [out.numpy() for out in Graph(student)(*tensors.values())]
         answers = session.run(None, {m: v.numpy() for m, v in tensors.items()})
-        difference = max(float(np.abs(a - e).max()) for a, e in zip(answers, expected, strict=True))
+        difference = max(_apart(*both) for both in zip(answers, expected, units, strict=True))
         if difference > PARITY:
             raise ExportError(f"{names}: ONNX differs from torch by {difference:.2g} at a batch of {size}")
     alone = [session.run(None, {m: v[i : i + 1].numpy() for m, v in inputs.items()})[0] for i in range(17)]
-    if (difference := float(np.abs(answers[0] - np.concatenate(alone)).max())) > INVARIANCE:
+    if (difference := _apart(np.concatenate(alone), answers[0], units[0])) > INVARIANCE:
         raise ExportError(f"{names}: an answer changes by {difference:.2g} with who shares the batch")
+
+
+def _apart(answer: Floats, expected: Floats, unit: Floats) -> float:
+    """The largest difference in units, less what rounding makes of numbers so far from 0 whoever computes them."""
+    return float(((np.abs(answer - expected) - 2 * np.spacing(np.abs(expected))) / unit).max())
 
 
 def _served_inputs(inputs: InputSpec, prevalent: list[str]) -> InputSpec:
@@ -235,20 +252,23 @@ def _served_inputs(inputs: InputSpec, prevalent: list[str]) -> InputSpec:
     )
 
 
-def _provenance(setting: Setting, metrics: Mapping[str, float]) -> Provenance:
+def _provenance(setting: Setting, metrics: Mapping[str, float], *, with_face_nets: bool) -> Provenance:
     corpus, split = setting.corpus, setting.split
     counts = ", ".join(f"{count} {part}" for part, count in split.counts(corpus.clips).items())
+    licences = {
+        "corpus": corpus.licence,
+        "weights": "Apache-2.0" if corpus.synthetic else "as the corpus's terms say; research only",
+    }
+    if with_face_nets:
+        licences["face nets"] = "Apache-2.0 (Google: BlazeFace, face mesh)"
     return Provenance(
         trained_on=("synthetic " if corpus.synthetic else "") + corpus.name,
         synthetic=corpus.synthetic,
         protocol=f"{split.sentence}, fold {setting.config.fold} tested ({counts}), seed {setting.config.seed}",
+        notes=corpus.notes,
         metrics=dict(metrics),
         git_revision=_git_revision(),
-        licences={
-            "corpus": corpus.licence,
-            "weights": "Apache-2.0" if corpus.synthetic else "as the corpus's terms say; research only",
-            "face nets": "Apache-2.0 (Google: BlazeFace, face mesh)",
-        },
+        licences=licences,
     )
 
 

@@ -3,11 +3,15 @@
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Teacher
+from training.distributed import is_first_rank
+from training.replacing import whole_file
 from training.run_folder import RunFolder
-from training.stages.diagnostics import structure_diagnostics
+from training.stages.diagnostics import Measured, matrices, structure_diagnostics
 from training.stages.encoders import train_encoder
 from training.stages.material import Encoders, Material
 from training.stages.methods import Method
@@ -59,17 +63,27 @@ def student_stages(
         return  # with everything there the teacher itself is the student
     tnets = _tnets(setting, folder, encoders, teacher, available) if method.trained_tnet else {}
     source = TeacherFolder(setting, folder, encoders, teacher, available).source(method)
-    trained = train_student(setting, available, Material(encoders, tnets, teacher, source), method, name)
+    material = Material(encoders, tnets, teacher, source)
+    trained = train_student(setting, available, material, method, name)
     metrics = asdict(trained.report) | {"weights": trained.weights, "gradient_ratio": trained.ratio}
     student = trained.student
     if method.trained_tnet and isinstance(student, Student):
         metrics["hallucination_selection_people"] = hallucination_scores(setting, student, teacher, setting.select)
     if "OT" in method.terms and isinstance(student, Student):
-        config = method.change(setting.config.student)
+        measured = Measured(student, trained.terms["OT"], material)
         weight = trained.weights["OT"] / method.task_weight
-        metrics["structure"] = structure_diagnostics(setting, student, teacher, config, ot_weight=weight)
+        metrics["structure"] = structure_diagnostics(setting, measured, method, ot_weight=weight)
+        _keep_matrices(setting, folder, measured, name)
     folder.finish(name, student.state_dict(), metrics)
     forget_ratios(setting.scratch, name)
+
+
+def _keep_matrices(setting: Setting, folder: RunFolder, measured: Measured, name: str) -> None:
+    """Write what a plot shows of one batch: it takes the row's teacher and trained term, and neither is kept."""
+    values = [one.cpu().numpy() for one in matrices(setting, measured)]
+    if is_first_rank():
+        with whole_file(folder.path / f"matrices-{name}.npz") as part, part.open("wb") as out:
+            np.savez(out, *values)
 
 
 def _tnets(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.nets.adapters import AlignedTeachers
+from models.nets.heads import ValuesHead
 from models.nets.teacher import Forward, Teacher
 from models.spec import Task
 from training.data import Batch, WindowSet
@@ -32,6 +33,9 @@ def align_teachers(
     net = AlignedTeachers(
         joint, prevalent, privileged, dim=config.network.dim, task=config.task, outputs=setting.outputs
     ).to(setting.device)
+    for head in net.heads.values():
+        if isinstance(head, ValuesHead):
+            head.standardise(windows.labelled().targets)
     chosen = setting.selection
 
     def loss(batch: Batch) -> Tensor:
@@ -82,7 +86,8 @@ def best_of_several(
         unseen = [_said(setting, net, batch) for net in cross_fitted]
         outputs = [by_fold([one[who] for one in unseen], own).output for who in ORDER]
         if choice == "sample":
-            best = best_of_each(setting.config.task, outputs, batch.targets)
+            standardised = [setting.standardised(output) for output in outputs]
+            best = best_of_each(setting.config.task, standardised, setting.standardised(batch.targets))
             return Lesson(by_fold([said[who] for who in ORDER], best))
         losses = [float(setting.task_loss(output, batch.targets)) for output in outputs]
         return Lesson(said[ORDER[losses.index(min(losses))]])

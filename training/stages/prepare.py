@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import torch
 from filelock import FileLock
@@ -19,7 +20,7 @@ from training.corpora.biovid import read_biovid
 from training.corpora.clip import Clip, Corpus
 from training.corpora.feature_corpus import FeatureCorpus
 from training.corpora.features import read_features
-from training.corpora.splits import PARTS, split_clips
+from training.corpora.splits import PARTS, SplitError, split_clips
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
 from training.corpora.synthetic_features import synthesize_features
 from training.distributed import world_device
@@ -31,13 +32,16 @@ from training.run_folder import RunFolder
 from training.stages.checks import check_encoders, check_parts, check_parts_left_out
 from training.stages.setting import Setting
 from training.tracking import tracking
-from training.windows import CorpusWindows, corpus_windows
+from training.windows import CorpusWindows, corpus_windows, to_deal
 
 SYNTHESIZE: Mapping[str, Callable[[Path], None]] = {
     "biovid": synthesize_biovid,
     "affwild2": synthesize_affwild2,
     "features": synthesize_features,
 }
+
+FACIAL_MUSCLES: Final = ("corrugator", "zygomatic", "orbicularis", "frontalis")
+"""What the name of a channel holds that is recorded on the face."""
 
 
 @contextmanager
@@ -59,14 +63,27 @@ def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
     """
     check_encoders(config)
     corpus, prepared = read_windows(config)
-    split = split_clips(corpus.clips, config.splits, config.fold)
     shown = standardised_by_person(prepared.windows, config.corpus.standardise_by_person, config.inputs)
     device = world_device()
     windows = seen_once(shown, config, prepared.key, cache_root() / "frozen", device)
-    parts = {part: windows.of_clips([clip.id in getattr(split, part) for clip in corpus.clips]) for part in PARTS}
+    noted = replace(corpus, notes=corpus.notes + prepared.notes + _notes(config))
+    setting = deal(config, noted, prepared._replace(windows=windows), scratch, device)
+    return replace(setting, shown=originals(shown, windows), contents=contents_of(corpus, prepared))
+
+
+def deal(config: RunConfig, corpus: Corpus, prepared: CorpusWindows, scratch: Path, device: torch.device) -> Setting:
+    """The people in their parts, for the seed and fold of `config`; SplitError where a part cannot do its work."""
+    clips, unlabelled = to_deal(corpus, prepared.windows)
+    try:
+        split = split_clips(clips, config.splits, config.fold, unlabelled)
+    except SplitError as error:
+        raise SplitError(f"the corpus {corpus.name}: {error}") from None
+    parts = {
+        part: prepared.windows.of_clips([clip.id in getattr(split, part) for clip in corpus.clips]) for part in PARTS
+    }
     setting = Setting(
         config=config,
-        corpus=replace(corpus, notes=corpus.notes + prepared.notes + _notes(config)),
+        corpus=corpus,
         split=split,
         train=keep_labels(parts["train"], config.labels, seed=config.seed),
         select=keep_labels(parts["select"], config.labels, seed=config.seed),
@@ -75,8 +92,6 @@ def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
         frames=prepared.frames,
         device=device,
         scratch=scratch,
-        shown=originals(shown, windows),
-        contents=contents_of(corpus, prepared),
     )
     check_parts(setting)
     check_parts_left_out(setting)
@@ -89,11 +104,30 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
     if config.corpus.standardise_by_person:
         names = ", ".join(config.corpus.standardise_by_person)
         notes.append(f"Standardised by person over all of each person's recordings: {names}.")
+        prevalent = {name for available in config.students for name in available}
+        if asked := [name for name in config.corpus.standardise_by_person if name in prevalent]:
+            notes.append(
+                f"A bundle takes {', '.join(asked)} standardised: whoever asks it must centre and scale them over all "
+                "of the person's recordings."
+            )
+    notes += _notes_on_signals(config)
     if config.labels.fraction < 1:
         notes.append(
             f"{config.labels.fraction:.0%} of the labels of training and selection people, {config.labels.by}."
         )
     return tuple(notes)
+
+
+def _notes_on_signals(config: RunConfig) -> list[str]:
+    """Which channels are read, and which of them are of facial muscles: those nearly are the face's action units."""
+    channels = {name: s.channels for name, s in config.inputs.signals.items() if name in config.modalities}
+    if not channels:
+        return []
+    notes = [f"Signals: {'; '.join(f'{name} from ' + ', '.join(own) for name, own in channels.items())}."]
+    facial = [c for own in channels.values() for c in own if any(muscle in c.lower() for muscle in FACIAL_MUSCLES)]
+    if facial:
+        notes.append(f"Facial EMG is used, from electrodes on the face: {', '.join(facial)}.")
+    return notes
 
 
 def read_windows(config: RunConfig) -> tuple[Corpus, CorpusWindows]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.manifest import output_width
+from models.nets.heads import Scale, ValuesHead, scale_of
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
 from models.spec import FACE
@@ -72,6 +74,7 @@ class Setting:
         torch.manual_seed(self.config.seed)
         c = self.config
         net = Teacher(modalities, c.inputs, c.network, task=c.task, outputs=self.outputs)
+        self._standardise(net.head)
         return net.to(self.device)
 
     def new_student(self, available: tuple[str, ...], *, hallucinates: bool = True) -> Student:
@@ -79,16 +82,30 @@ class Setting:
         torch.manual_seed(self.config.seed)
         c, missing = self.config, self.config.missing(available) if hallucinates else ()
         net = Student(available, missing, c.inputs, c.network, task=c.task, outputs=self.outputs)
+        self._standardise(net.head)
         return net.to(self.device)
+
+    def _standardise(self, head: nn.Module) -> None:
+        if isinstance(head, ValuesHead):
+            head.standardise(self.train.labelled().targets)
 
     @property
     def outputs(self) -> int:
         """The width of the head's output."""
         return output_width(self.config.task, self.corpus.levels, self.corpus.values)
 
+    @cached_property
+    def scale(self) -> Scale | None:
+        """What a regression's training targets are like; None for tasks whose outputs have no unit."""
+        return scale_of(self.train.labelled().targets) if self.config.task == "regression" else None
+
+    def standardised(self, values: Tensor) -> Tensor:
+        """A regression's outputs or targets (B, C) in the units in which losses are taken; others as they are."""
+        return values if self.scale is None else self.scale.standardised(values)
+
     def task_loss(self, output: Tensor, targets: Tensor) -> Tensor:
         """The task's loss over the windows that have a target."""
-        return task_loss(self.config.task, output, targets)
+        return task_loss(self.config.task, self.standardised(output), self.standardised(targets))
 
     def forward(self, net: nn.Module, batch: Batch) -> Forward:
         """`net` on a batch, in the run's precision; what comes out is float32, and of all ranks' windows."""

@@ -34,6 +34,8 @@ class Trained(NamedTuple):
     """A student, what happened, and how heavy its terms were."""
 
     student: Student | Oracle
+    terms: nn.ModuleDict
+    """As they were in the best epoch: some have weights of their own."""
     report: FitReport
     weights: dict[str, float]
     ratio: float
@@ -76,7 +78,12 @@ def train_student(
             continue
         state_file = setting.scratch / f"{name}-{ratio:g}.state"
         one = _train(setting, start, material, method, config, state_file)
-        done[ratio] = {"student": one.student.state_dict(), "report": vars(one.report), "weights": one.weights}
+        done[ratio] = {
+            "student": one.student.state_dict(),
+            "terms": one.terms.state_dict(),
+            "report": vars(one.report),
+            "weights": one.weights,
+        }
         if is_first_rank():
             save_weights(file, done)
         trained.append(one)
@@ -112,7 +119,8 @@ def start_terms(
     setting: Setting, student: Student, teacher: Teacher, method: Method, config: StudentConfig
 ) -> nn.ModuleDict:
     """The row's terms as stage 3 begins with them."""
-    terms = build_terms(method.terms, TermSpec(config, setting.config.task, setting.config.network.dim), seed=0)
+    spec = TermSpec(config, setting.config.task, setting.config.network.dim, setting.standardised)
+    terms = build_terms(method.terms, spec, seed=0)
     if config.bank and "OT" in terms:
         terms["OT"] = BankOT(setting, config, student, teacher)
     return terms.to(setting.device)
@@ -124,6 +132,7 @@ def _train(
     student, terms, weights, ratio = start
     teacher, what = material.teacher, "+".join(student.available)
     net = _net(student, material, method)
+    banks = [term for term in terms.values() if isinstance(term, BankOT)]
 
     def step(batch: Batch, noise: torch.Generator, done: float) -> Tensor:
         batch = setting.augmented(batch, noise)
@@ -137,12 +146,13 @@ def _train(
         if weights:
             lesson = material.source(batch, joint)
             loss = loss + ramped(done, config.ramp) * distillation_loss(terms, weights, out, lesson, batch)
+        for bank in banks:
+            bank.follow()
         return loss
 
     def refresh_banks() -> None:
-        for term in terms.values():
-            if isinstance(term, BankOT):
-                term.refresh()
+        for bank in banks:
+            bank.refresh()
 
     both = nn.ModuleDict({"student": net, "terms": terms})
     try:
@@ -159,14 +169,15 @@ def _train(
     except (TrainingError, NotConverged) as error:
         state_file.unlink(missing_ok=True)  # nothing goes on from here
         raise StudentError(str(error)) from error
-    return Trained(net, report, weights, ratio)
+    return Trained(net, terms, report, weights, ratio)
 
 
 def _restored(start: Start, material: Material, method: Method, kept: dict[str, Any]) -> Trained:
     """What `_train` returned before a kill."""
     net = _net(start.student, material, method)
     net.load_state_dict(kept["student"])
-    return Trained(net.eval(), FitReport(**kept["report"]), kept["weights"], start.ratio)
+    start.terms.load_state_dict(kept["terms"])
+    return Trained(net.eval(), start.terms.eval(), FitReport(**kept["report"]), kept["weights"], start.ratio)
 
 
 def _net(student: Student, material: Material, method: Method) -> Student | Oracle:

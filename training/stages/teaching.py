@@ -12,6 +12,7 @@ from training.loop import FitReport
 from training.run_folder import RunFolder
 from training.stage_config import Choice
 from training.stages.crossfit import fold_of_person, train_cross_fitted, unseen
+from training.stages.encoders import standardise
 from training.stages.material import Encoders
 from training.stages.methods import Method
 from training.stages.multi import align_teachers, best_of_several
@@ -40,7 +41,7 @@ class TeacherFolder:
         if which == "shuffled":
             return shuffled
         if which == "untrained":
-            return one_teacher(setting, setting.new_teacher(setting.config.modalities))
+            return one_teacher(setting, self._untrained())
         if which == "cross-fitted":
             return cross_fitted(setting, self._crossed(setting.config.modalities), fold_of_person(setting))
         if which == "multi":
@@ -50,6 +51,13 @@ class TeacherFolder:
     @property
     def missing(self) -> tuple[str, ...]:
         return self.setting.config.missing(self.available)
+
+    def _untrained(self) -> Teacher:
+        """A teacher with random weights; what it is shown is scaled as for the others, or it might see nothing."""
+        teacher = self.setting.new_teacher(self.setting.config.modalities)
+        for modality, encoder in teacher.encoders.items():
+            standardise(self.setting, modality, encoder)
+        return teacher
 
     def _single(self, modalities: tuple[str, ...]) -> Teacher:
         """A teacher that sees only `modalities`."""

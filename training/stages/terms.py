@@ -39,6 +39,8 @@ class TermSpec(NamedTuple):
     task: Task
     dim: int
     """Of z."""
+    standardised: Callable[[Tensor], Tensor] = torch.positive
+    """Outputs or targets that are values, (B, C), to the units in which a loss takes them."""
 
 
 class Formula(nn.Module):
@@ -81,13 +83,22 @@ class StructuralOT(nn.Module):
         width = spec.config.projection
         self.projection = nn.Linear(spec.dim, width, bias=False) if width else nn.Identity()
 
+    def compared(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """The student's z and the teacher's, (B, W) and (B, D), whose cosines the term takes."""
+        student, teacher = self.projection(seen.student.z), seen.teacher.z
+        return less_the_mean(student, seen.person, self.config), less_the_mean(teacher, seen.person, self.config)
+
+    def clouds(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """The rows between which mass is transported, the student's and the teacher's (B, k)."""
+        c = self.config
+        student, teacher = (similarity(z) for z in self.compared(seen))
+        return profiles(student, teacher, k=min(c.k, len(student)), anchors=c.anchors, normalise=c.normalise)
+
     def forward(self, seen: Seen) -> Tensor:
         c = self.config
-        student = less_the_mean(self.projection(seen.student.z), seen.person, c)
         return structural_ot(
-            student,
-            less_the_mean(seen.teacher.z, seen.person, c),
-            k=min(c.k, len(student)),
+            *self.compared(seen),
+            k=min(c.k, len(seen.student.z)),
             anchors=c.anchors,
             blur=c.blur,
             normalise=c.normalise,
@@ -114,11 +125,13 @@ def _kd(spec: TermSpec) -> nn.Module:
         return Formula(lambda s: point.kd_levels_loss(s.student.output, s.teacher.output, temperature=temperature))
     if spec.task == "classification":
         return Formula(lambda s: point.kd_classes_loss(s.student.output, s.teacher.output, temperature=temperature))
-    return Formula(lambda s: point.kd_values_loss(s.student.output, s.teacher.output))
+    return Formula(
+        lambda s: point.kd_values_loss(spec.standardised(s.student.output), spec.standardised(s.teacher.output))
+    )
 
 
 def _ot_to_labels(spec: TermSpec) -> nn.Module:
-    """The control that knows no privileged signal: similarity is [y_i = y_j], or -|y_i - y_j| over the values."""
+    """The control that knows no privileged signal: similarity is [y_i = y_j], or the mean -|y_i - y_j| over values."""
     c = spec.config
 
     def loss(seen: Seen) -> Tensor:
@@ -129,7 +142,8 @@ def _ot_to_labels(spec: TermSpec) -> nn.Module:
         if targets.ndim == 1:
             s_labels = (targets[:, None] == targets[None, :]).to(z.dtype)  # (B, B)
         else:
-            s_labels = -(targets[:, None] - targets[None, :]).abs().mean(2)  # (B, B)
+            values = spec.standardised(targets)
+            s_labels = -(values[:, None] - values[None, :]).abs().mean(2)  # (B, B)
         rows = profiles(similarity(z), s_labels, k=min(c.k, len(z)), anchors=c.anchors, normalise=c.normalise)
         return sinkhorn_divergence(*rows, blur=c.blur)
 
@@ -181,11 +195,14 @@ def term_loss(term: nn.Module, seen: Seen, block: Tensor | None) -> Tensor:
         loss: Tensor = term(seen)
         return loss
     total = 0.0 * seen.student.z.sum()
-    for one in torch.unique(block):
-        rows = block == one
-        if int(rows.sum()) >= 2:
-            total = total + rows.float().mean() * term(seen.at(rows))
+    for rows in compared_windows(block):
+        total = total + rows.float().mean() * term(seen.at(rows))
     return total
+
+
+def compared_windows(block: Tensor) -> list[Tensor]:
+    """bool (B,) for each of the teachers in `block` (B,): its windows, where it has two to compare at least."""
+    return [rows for one in torch.unique(block) if int((rows := block == one).sum()) >= 2]
 
 
 def gradient_at_z(z: Tensor, loss: Callable[[Tensor], Tensor]) -> float:

@@ -37,6 +37,21 @@ def test_statistics_of_sequences_are_taken_over_windows_and_steps() -> None:
     assert encoder.spread[0].item() == pytest.approx((16 / 5) ** 0.5)
 
 
+@pytest.mark.parametrize("exponent", [-120, -30, 0, 90])
+def test_a_feature_in_any_unit_is_scaled_and_a_constant_one_keeps_its_unit(exponent: int) -> None:
+    values = torch.tensor([[1.0, 0.1, 4000.0], [3.0, 0.1, 4000.5], [5.0, 0.1, 4001.0]])
+    plain, scaled = (FeatureEncoder(VECTORS, dim=16, steps=2).eval() for _ in range(2))
+    scaled.load_state_dict(plain.state_dict())
+
+    plain.standardise(values)
+    scaled.standardise(values * 2.0**exponent)
+
+    unit = torch.tensor([2.0**exponent, 1.0, 2.0**exponent])
+    assert plain.spread.tolist() == pytest.approx([(8 / 3) ** 0.5, 1.0, (0.5 / 3) ** 0.5])
+    assert torch.equal(scaled.spread, plain.spread * unit)
+    assert torch.equal(scaled(values * 2.0**exponent), plain(values))
+
+
 def test_what_is_missing_counts_as_the_centre(encoder: FeatureEncoder) -> None:
     missing = encoder(torch.tensor([[nan, 5.5, 1.0]]))
 

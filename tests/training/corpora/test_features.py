@@ -373,6 +373,19 @@ def test_the_check_counts_classes_people_and_what_is_missing(npz: Writer) -> Non
     ]
 
 
+def test_the_check_names_what_no_row_has(npz: Writer) -> None:
+    voice = np.full((4, 2), NAN, np.float32)
+
+    lines = check_features(npz(classes=["calm", "tense", "lost"], label=np.array([1, 1, -1, 1]), voice=voice))
+
+    assert lines[:4] == [
+        "problem: voice is missing in every row: expected a row that has it.",
+        "problem: every labelled row is of the class tense: expected at least two classes.",
+        "note: no row is of the class lost.",
+        "note: no row is of the class calm.",
+    ]
+
+
 def test_the_check_says_where_rows_are_scored_by_themselves(npz: Writer) -> None:
     own = np.array(["a", "a", "b", "b"])  # calm and tense in anna's, tense and no label in ben's
 

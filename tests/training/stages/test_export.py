@@ -1,6 +1,7 @@
 """What leaves the house: a bundle that computes what torch computes, and holds nobody."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from models import bundle
 from models.nets.student import Student
 from training.replacing import FolderInUseError
 from training.stages.calibration import calibrate
-from training.stages.export import ExportError, Measured, export_bundle
+from training.stages.export import ExportError, Graph, Measured, export_bundle, prove_equal
 from training.stages.setting import Setting
 
 MakeSetting = Callable[[str], Setting]
@@ -56,6 +58,7 @@ def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_fi
     }  # fmt: skip
     assert made.manifest.graphs[0].hallucinated == ("voice",)
     assert made.manifest.graphs[0].uncertainty == {"voice": "uncertainty_voice"}
+    assert set(made.manifest.provenance.licences) == {"corpus", "weights", "face nets"}
     assert bundle.load(to).version == again.version != made.version
     card = (to / "card.md").read_text()
     assert "synthetic" in card
@@ -87,8 +90,85 @@ def test_a_bundle_of_features_says_what_its_outputs_are(toy_setting: MakeSetting
     _, output = bundle_of_features.golden(made.graphs[0])
     assert output.shape == (4, 5 if task == "classification" else 2)
     assert made.face is None
+    assert set(made.provenance.licences) == {"corpus", "weights"}
     assert set(made.inputs.features) == {"face"}
     assert (made.levels, made.values) == ((setting.corpus.levels, ()) if task == "classification" else ((), ("a", "b")))
+
+
+def with_values(setting: Setting, factor: float, shift: float) -> Setting:
+    """The setting with targets in other units."""
+    parts = {name: getattr(setting, name) for name in ("train", "select", "calibrate", "test")}
+    changed = {name: replace(own, targets=factor * own.targets + shift) for name, own in parts.items()}
+    return replace(setting, **changed)
+
+
+def test_a_bundle_of_values_is_checked_in_standard_deviations(toy_setting: MakeSetting, tmp_path: Path) -> None:
+    setting = with_values(toy_setting("regression"), 1e4, 5e4)
+    students = {("face",): setting.new_student(("face",)).eval()}
+
+    made = export_bundle(setting, students, measured(setting, students), tmp_path / "b")
+
+    (graph,) = made.manifest.graphs
+    output, std = made.golden(graph)[1].astype(np.float64), setting.train.targets.std(dim=0, correction=0).numpy()
+    assert graph.output_scale == pytest.approx(std.tolist(), rel=1e-5)
+    assert abs(output.mean() - 5e4) < 10 * std.max()
+    assert bundle.check_golden(made, lambda *_: output + 5e-4 * std) == pytest.approx(5e-4, rel=0.01)
+    with pytest.raises(bundle.BundleError, match=r"the golden output differs by 0\.002"):
+        bundle.check_golden(made, lambda *_: output + 2e-3 * std)
+
+
+class Runtime:
+    """Torch in the place of a runtime, whose output is off by `off`, and by `alone` too for a window by itself."""
+
+    def __init__(self, student: Student, off: NDArray[np.float64], alone: float = 0.0) -> None:
+        self.student, self.off, self.alone = student, off, alone
+
+    def run(self, _: None, inputs: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+        with torch.no_grad():
+            output, *others = (out.numpy() for out in Graph(self.student)(*map(torch.from_numpy, inputs.values())))
+        off = self.off + self.alone if len(output) == 1 else self.off
+        return [(output + off).astype(np.float32), *others]
+
+
+def prove(setting: Setting, off: float, alone: float = 0.0) -> None:
+    """A new student against itself, off by so many standard deviations, and by `alone` for a window by itself."""
+    student, examples = setting.new_student(("face",)).eval(), setting.train.pick(torch.arange(17))
+    std = student.head.std.double().numpy()
+    prove_equal(student, Runtime(student, off * std, alone), examples, tuple(std))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("factor", "shift", "wrong"), [(1e4, 5e4, 2e-4), (1e-2, 37.0, 1e-2), (1e-6, 0.0, 2e-4)])
+def test_onnx_equals_torch_to_a_share_of_a_standard_deviation(
+    toy_setting: MakeSetting, factor: float, shift: float, wrong: float
+) -> None:
+    setting = with_values(toy_setting("regression"), factor, shift)
+
+    prove(setting, off=5e-5, alone=float(np.spacing(np.float32(shift))))  # numbers so large are rounded so
+    with pytest.raises(ExportError, match="ONNX differs from torch"):
+        prove(setting, off=wrong)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e4, 5e4), (1e-6, 0.0)])
+def test_an_answer_is_the_same_in_any_batch_to_a_share_of_a_standard_deviation(
+    toy_setting: MakeSetting, factor: float, shift: float
+) -> None:
+    setting = with_values(toy_setting("regression"), factor, shift)
+    std = float(setting.train.targets.std(correction=0))
+
+    prove(setting, off=0.0, alone=5e-6 * std)
+    with pytest.raises(ExportError, match=r"an answer changes by .* with who shares the batch"):
+        prove(setting, off=0.0, alone=5e-5 * std)
+
+
+def test_a_manifest_holds_the_notes_of_the_protocol(toy_setting: MakeSetting, tmp_path: Path) -> None:
+    setting = toy_setting("classification")
+    setting = replace(setting, corpus=replace(setting.corpus, notes=("Facial EMG is used.",)))
+    students = {("face",): setting.new_student(("face",)).eval()}
+
+    made = export_bundle(setting, students, measured(setting, students), tmp_path / "b")
+
+    assert made.manifest.provenance.notes == ("Facial EMG is used.",)
+    assert "- Facial EMG is used." in (made.path / "card.md").read_text()
 
 
 def test_a_bundle_is_never_written_over_something_else(toy_setting: MakeSetting, tmp_path: Path) -> None:

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from models.nets.student import Student
 from training.loop import FitReport, TrainingError, fit
 from training.run_folder import RunFolder
-from training.stages.diagnostics import structure_diagnostics
+from training.stages.diagnostics import Measured, structure_diagnostics
 from training.stages.kept import shared_stages, student_stages
 from training.stages.material import Material
-from training.stages.methods import ROWS, Method
+from training.stages.methods import ROWS, Method, changed
 from training.stages.setting import Setting
 from training.stages.sources import joint_teacher
 from training.stages.student import StudentError, Trained, forget_ratios, train_student
+from training.stages.terms import StructuralOT, TermSpec
 
 MakeSetting = Callable[[str], Setting]
 RATIOS = (0.1, 0.3, 3.0)
-METHOD = Method(trained_tnet=False, terms=("KD", "OT"))
+METHOD = Method(trained_tnet=False, terms=("KD", "OT"), change=changed(projection=16))
 
 
 class KilledError(BaseException):
@@ -73,9 +73,12 @@ def names(files: list[Path | None]) -> list[str]:
 
 def assert_same(one: Trained, other: Trained) -> None:
     assert (one.report, one.weights, one.ratio) == (other.report, other.weights, other.ratio)
-    mine, theirs = one.student.state_dict(), other.student.state_dict()
-    assert mine.keys() == theirs.keys()
-    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    for mine, theirs in (
+        (one.student.state_dict(), other.student.state_dict()),
+        (one.terms.state_dict(), other.terms.state_dict()),
+    ):
+        assert mine.keys() == theirs.keys()
+        assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
 
 
 @pytest.mark.parametrize("ratios", [RATIOS, RATIOS[::-1]])
@@ -125,12 +128,11 @@ def test_a_kill_before_the_result_is_kept_elsewhere_costs_no_training(
     assert list(folder.scratch.iterdir()) == []
     student = setting.new_student(("face",))
     student.load_state_dict(folder.require("row"))
-    found = folder.metrics()["row"]
-    assert isinstance(student, Student)
-    config = setting.config.student
-    assert found["structure"] == structure_diagnostics(
-        setting, student, teacher, config, ot_weight=found["weights"]["OT"]
-    )
+    found, method = folder.metrics()["row"], ROWS["PKDOT balanced"]
+    material = Material(encoders, {}, teacher, joint_teacher)
+    spec = TermSpec(setting.config.student, setting.config.task, setting.config.network.dim)
+    measured = Measured(student, StructuralOT(spec), material)
+    assert found["structure"] == structure_diagnostics(setting, measured, method, ot_weight=found["weights"]["OT"])
 
 
 def test_the_oracle_is_restored_with_what_it_sees(
@@ -159,3 +161,17 @@ def test_ratios_that_are_done_outlive_the_one_that_fails_until_they_are_forgotte
     forget_ratios(setting.scratch, "row")
 
     assert list(setting.scratch.iterdir()) == []
+
+
+def test_an_oracle_that_fails_leaves_the_teacher_as_it_was(
+    toy_setting: MakeSetting, fits: Callable[[int, BaseException | None], list[Path | None]]
+) -> None:
+    setting = toy_setting("pain")
+    material = material_of(setting)
+
+    fits(1, TrainingError("the loss became nan"))
+    with pytest.raises(StudentError, match="the loss became nan"):
+        train_student(setting, ("face",), material, ROWS["oracle"], "row")
+
+    assert [name for name, module in material.teacher.named_modules() if module.training] == []
+    assert [name for name, weight in material.teacher.named_parameters() if not weight.requires_grad] == []

@@ -198,7 +198,7 @@ def test_gradients_are_measured_once_for_all_ratios_and_each_has_the_weights_it_
 
     def untrained(_: Setting, start: Start, *__: object) -> Trained:
         given.append(start.weights)
-        return Trained(start.student, FitReport([0.0], [1.0], 0), start.weights, start.ratio)
+        return Trained(start.student, start.terms, FitReport([0.0], [1.0], 0), start.weights, start.ratio)
 
     monkeypatch.setattr("training.stages.weights.gradient_norms", watch)
     monkeypatch.setattr("training.stages.student._train", untrained)
@@ -287,3 +287,22 @@ def test_parts_that_cannot_do_their_work_are_refused_before_training(
 
     with pytest.raises(SplitError, match=complaint):
         check_parts(short)
+
+
+@pytest.mark.parametrize("task", ["pain", "classification"])
+def test_training_labels_of_one_class_are_refused_and_the_class_is_named(toy_setting: MakeSetting, task: str) -> None:
+    setting = toy_setting(task)
+    targets = setting.train.targets
+    one, two = (
+        replace(setting, train=replace(setting.train, targets=torch.where(targets <= last, targets, -1)))
+        for last in (0, 1)
+    )
+
+    check_parts(two)
+    with pytest.raises(SplitError) as raised:
+        check_parts(one)
+
+    assert str(raised.value) == (
+        "every labelled window of the train people is 'BL1', of the classes BL1, PA1, PA2, PA3, PA4; labels of at "
+        "least two are needed"
+    )

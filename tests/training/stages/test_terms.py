@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
 from training.data import Batch, deal_batches
 from training.losses.ot import structural_ot
@@ -207,16 +208,29 @@ def test_a_bank_holds_the_mean_of_each_class_and_person(toy_setting: MakeSetting
 def test_the_banks_student_follows_slowly_while_the_other_learns(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
     student, teacher = setting.new_student(("face",)).eval(), setting.new_teacher(("face", "eda")).eval()
-    bank = BankOT(setting, setting.config.student.model_copy(update={"bank": 7}), student, teacher).train()
+    bank = BankOT(setting, setting.config.student.model_copy(update={"bank": 7}), student, teacher)
     with torch.no_grad():
         student.head.logits.bias += 1.0  # type: ignore[union-attr, operator]
-    batch = next(iter(setting.some_batches()))
-    seen = Seen(setting.seen(student, batch), setting.seen(teacher, batch), batch.targets, batch.person)
 
     before = bank.ema.head.logits.bias.clone()  # type: ignore[union-attr, operator]
-    bank(seen)
+    bank.follow()
 
     assert torch.allclose(bank.ema.head.logits.bias - before, torch.full_like(before, 0.01))  # type: ignore[union-attr, operator]
+
+
+def test_the_banks_student_follows_while_stage_3_trains(toy_setting: MakeSetting) -> None:
+    setting = with_one_epoch(toy_setting("classification"))
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(setting.config.modalities).eval()
+    material = Material({"face": new.encoders["face"].state_dict()}, new.tnets.state_dict(), teacher, joint_teacher)
+
+    trained = train_student(setting, ("face",), material, ROWS["PKDOT, bank"], "row")
+
+    bank = trained.terms["OT"]
+    assert isinstance(bank, BankOT)
+    assert isinstance(trained.student, Student)
+    nets = new, bank.ema, trained.student
+    start, slow, fast = (torch.cat([p.detach().flatten() for p in net.fusion.parameters()]) for net in nets)
+    assert 0.0 < float((slow - start).norm()) < 0.1 * float((fast - start).norm())
 
 
 def test_no_row_looks_at_labels_it_does_not_have(toy_setting: MakeSetting) -> None:

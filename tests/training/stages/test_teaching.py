@@ -1,0 +1,53 @@
+"""The teachers that a row's terms can have."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.nets.teacher import Teacher
+from training.losses.ot import similarity
+from training.run_folder import RunFolder
+from training.stages.encoders import train_encoder
+from training.stages.methods import METHODS
+from training.stages.setting import Setting
+from training.stages.teaching import TeacherFolder
+
+MakeSetting = Callable[[str], Setting]
+
+
+def untrained_similarities(setting: Setting, joint: Teacher, folder: Path) -> torch.Tensor:
+    """Between the windows of one batch, as the untrained teacher sees them."""
+    teachers = TeacherFolder(setting, RunFolder(folder), {}, joint, ("face",))
+    batch = next(iter(setting.some_batches()))
+    lesson = teachers.source(METHODS["PKDOT from untrained"])(batch, setting.seen(joint, batch))
+    return similarity(lesson.forward.z)
+
+
+def test_the_untrained_teacher_sees_features_of_any_range_as_stage_0_does(
+    toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    setting = toy_setting("classification")
+    moved = {name: 1000.0 + values for name, values in setting.train.store.items()}
+    setting, far = (
+        replace(setting, train=replace(setting.train, store=store)) for store in (setting.train.store, moved)
+    )
+    joint, made = setting.new_teacher(setting.config.modalities), Setting.new_teacher
+    teachers: list[Teacher] = []
+
+    def watch(own: Setting, modalities: tuple[str, ...]) -> Teacher:
+        teachers.append(made(own, modalities))
+        return teachers[-1]
+
+    monkeypatch.setattr(Setting, "new_teacher", watch)
+    near, there = (untrained_similarities(one, joint, tmp_path) for one in (setting, far))
+
+    assert float(near.std()) > 0.05
+    torch.testing.assert_close(there, near, atol=1e-3, rtol=0.0)
+    (untrained,) = teachers[1:]
+    for modality in ("face", "text"):
+        own, stage_0 = untrained.encoders[modality].state_dict(), train_encoder(far, modality)[0]
+        assert torch.equal(own["centre"], stage_0["centre"])
+        assert torch.equal(own["spread"], stage_0["spread"])

@@ -1,0 +1,113 @@
+"""A comparison of a corpus some of whose people have no label: they train, and nobody is tested who cannot be."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from training.compare import cells_of, check_cells, compare
+from training.config import RunConfig
+from training.corpora.splits import SplitError
+from training.report import compare_all
+from training.stages.prepare import prepare_setting
+
+Recipe = Callable[..., RunConfig]
+PEOPLE, EACH = 7, 6
+QUICK = {"epochs": 1, "batch": 8}
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Recipe:
+    """`labelled(label, **changes)`: a recipe that leaves one person out, on rows (7 people of 6) with these labels."""
+
+    def write(label: NDArray[np.int64], eda: NDArray[np.float32] | None = None, **corpus: object) -> RunConfig:
+        noise, n = np.random.default_rng(3), PEOPLE * EACH
+        np.savez(
+            tmp_path / "features.npz",
+            task="classification",
+            classes=["no", "yes", "other"],
+            label=label,
+            group=np.repeat([f"p{i}" for i in range(PEOPLE)], EACH),
+            face=noise.normal(size=(n, 3)).astype(np.float32),
+            eda=noise.normal(size=(n, 2)).astype(np.float32) if eda is None else eda,
+        )
+        return RunConfig.model_validate(
+            {
+                "name": "few",
+                "corpus": {"kind": "features", "root": tmp_path, "task": "classification", **corpus},
+                "inputs": {"window_s": 1.0, "hop_s": 1.0, "features": {"face": {"shape": [3]}, "eda": {"shape": [2]}}},
+                "modalities": ["face", "eda"],
+                "students": [["face"]],
+                "network": {"steps": 1, "dim": 16, "fusion": "concat"},
+                "splits": {"protocol": "loso"},
+                **dict.fromkeys(("encoders", "teacher", "tnet"), QUICK),
+                "student": {**QUICK, "k": 4},
+                "tracker": "none",
+            }
+        )
+
+    return write
+
+
+def labels(last: int) -> NDArray[np.int64]:
+    """Both classes by turns; the last person has `last` alone."""
+    label = np.arange(PEOPLE * EACH) % 2
+    label[-EACH:] = last
+    return label
+
+
+def test_a_person_who_has_only_pairs_trains_in_every_fold_and_is_not_left_out(labelled: Recipe, tmp_path: Path) -> None:
+    config = labelled(labels(-1))
+
+    report = compare_all([config], tmp_path / "runs", [0], ["prevalent only"], folds=None, jobs=1)
+
+    table = report.data["few"]
+    assert (table["people"], table["sentences"][0]) == (
+        6, "leave one person out; 6 people, split seed 0; 1 more, without a label, only train; folds tested: 6.",
+    )  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "runs" / "few" / "seed-0").iterdir()) == [
+        f"fold-{fold}" for fold in range(6)
+    ]
+    trained = [prepare_setting(cell, tmp_path / "scratch").train for cell in cells_of(config, [0], None)]
+    assert [int((train.person == 6).sum()) for train in trained] == [EACH] * 6
+
+
+def test_a_person_who_has_other_classes_alone_is_nobody(labelled: Recipe, tmp_path: Path) -> None:
+    config = labelled(labels(2), levels=["no", "yes"])
+
+    cells = cells_of(config, [0, 1], None)
+
+    assert [(cell.seed, cell.fold) for cell in cells] == [(seed, fold) for seed in (0, 1) for fold in range(6)]
+    setting = prepare_setting(cells[0], tmp_path / "scratch")
+    assert setting.split.sentence == "leave one person out; 6 people, split seed 0"
+    assert setting.split.counts(setting.corpus.clips) == {"train": 3, "select": 1, "calibrate": 1, "test": 1}
+
+
+def test_all_cells_are_looked_at_before_the_first_is_trained(labelled: Recipe, tmp_path: Path) -> None:
+    eda = np.random.default_rng(4).normal(size=(PEOPLE * EACH, 2)).astype(np.float32)
+    eda[2 * EACH : 3 * EACH] = np.nan  # this person can be tested, and cannot select
+    config = labelled(labels(1), eda)
+    cells = cells_of(config, [0], None)
+    cannot = [cell for cell in cells if raises(cell)]
+
+    with pytest.raises(SplitError) as raised:
+        compare(config, tmp_path / "runs", [0], ["KD"], folds=None, jobs=1)
+
+    assert cannot != []
+    assert cells[0] not in cannot
+    sentence = (
+        f"seed 0, fold {cannot[0].fold}: the select people have 0 labelled windows with face, eda; at least 1 are"
+    )
+    assert str(raised.value).startswith(sentence)
+    assert not (tmp_path / "runs").exists()
+
+
+def raises(cell: RunConfig) -> bool:
+    """Whether the cell could not be trained."""
+    try:
+        check_cells([cell])
+    except SplitError:
+        return True
+    return False

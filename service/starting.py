@@ -7,7 +7,8 @@ from types import FrameType
 
 def mind_signals() -> None:
     """As later, SIGHUP is survived, and SIGTERM and SIGINT end the process with 0. To be called in the main thread."""
-    signal.signal(signal.SIGHUP, stay)  # not SIG_IGN, which programs that the service starts would inherit
+    if hasattr(signal, "SIGHUP"):  # Windows has none
+        signal.signal(signal.SIGHUP, stay)  # not SIG_IGN, which programs that the service starts would inherit
     for ends in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ends, leave)
 

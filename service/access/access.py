@@ -45,14 +45,15 @@ class Access:
             raise SettingsError(told(error)) from error
 
     def reload(self) -> None:
-        """Read the files of keys and certificates again. Raises SettingsError, with that file's content unchanged."""
+        """Read the files of keys and certificates again. Raises SettingsError, with nothing changed."""
         try:
-            if self.keys is not None:
-                self.keys.read()
+            found = [] if self.keys is None else self.keys.found()
             if self.tls is not None and self.tls_files is not None:
                 load_certificate(self.tls, *self.tls_files)
         except (KeysError, TlsError) as error:
             raise SettingsError(told(error)) from error
+        if self.keys is not None:
+            self.keys.take(found)
 
     def reload_or_log(self) -> None:
         """The same for a signal, to which nobody listens."""

@@ -42,12 +42,19 @@ class KeyRing:
 
     def read(self) -> None:
         """Take the keys from what is in the file now; KeysError, with nothing changed, where that cannot be."""
+        self.take(self.found())
+
+    def found(self) -> list[ApiKey]:
+        """What is in the file now. Raises KeysError."""
         try:
-            keys = read_keys(self.file.read_text(encoding="utf-8"))
+            return read_keys(self.file.read_text(encoding="utf-8"))
         except OSError as error:
             raise KeysError(f"it cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise KeysError("it is not text in UTF-8") from None
+
+    def take(self, keys: list[ApiKey]) -> None:
+        """Let these in from now on; who is at work goes on to count."""
         self.keys = keys
         self.uses = {key.caller: self.uses.get(key.caller, Use()) for key in keys}
 

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from service.access.access import Access
+from service.access.keys import new_key
 from service.probe import is_alive
 from service.settings import Settings, SettingsError
 
@@ -105,6 +106,24 @@ def test_a_renewed_certificate_is_used_from_the_next_connection_on(
             peer = connection.getpeercert()
             assert peer is not None
             assert peer["subject"] == ((("commonName", "renewed"),),)
+
+
+def test_a_wrong_certificate_leaves_the_keys_as_they_were(settings: Settings, files: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(new_key("first")[1].line(), encoding="utf-8")
+    access = Access(settings.model_copy(update={"api_keys_file": keys}))
+    keys.write_text(new_key("second")[1].line(), encoding="utf-8")
+    right = files.certificate.read_bytes()
+    files.certificate.write_bytes(b"rubbish")
+    assert access.keys is not None
+
+    with pytest.raises(SettingsError, match="certificate"):
+        access.reload()
+    assert [key.name for key in access.keys.keys] == ["first"]
+
+    files.certificate.write_bytes(right)
+    access.reload()
+    assert [key.name for key in access.keys.keys] == ["second"]
 
 
 def test_what_cannot_be_used_is_a_wrong_setting(

@@ -30,6 +30,8 @@ from benchmarks.harness.servers import Program, Server, ServerFailedError, free_
 
 HARNESS: Final = Path(__file__).parent / "harness"
 ECHO: Final = "load program alone"
+SOCKET: Final = "graph on a socket"
+LEAST: Final = (SOCKET, ECHO)
 WARM_UP_S: Final = 2.0
 HALF: Final = 0.5
 TWICE: Final = 2.0
@@ -104,10 +106,11 @@ def measure_bare(model: Served, cores: Sequence[int]) -> Row:
     return dict(json.loads(done.stdout))
 
 
-def echo(port: int) -> Program:
-    """The server that does nothing."""
+def least(name: str, model: Served, port: int) -> Program:
+    """The server that does nothing, or nothing but to compute."""
     command = [sys.executable, str(HARNESS / "echo.py"), "--port", str(port)]
-    return Program(ECHO, port, command, post("/", clip(), {}), {}, HARNESS)
+    graph = ["--model", str(model.graph)] if name == SOCKET else []
+    return Program(name, port, [*command, *graph], post("/", clip(), {}), {}, HARNESS)
 
 
 def measure(arguments: argparse.Namespace) -> Row:
@@ -116,16 +119,19 @@ def measure(arguments: argparse.Namespace) -> Row:
     arguments.served = served(arguments.model, arguments.cache)
     for name in set(names) - {OURS}:
         environment(name, arguments.cache)  # installed before anything is timed
-    servers: dict[str, list[Row]] = {name: [] for name in (*names, ECHO)}
+    servers: dict[str, list[Row]] = {name: [] for name in (*names, *LEAST)}
     bare: list[Row] = []
     failures: list[str] = []
     for number in range(arguments.rounds):
         turn = number % len(names)
         bare.append(measure_bare(arguments.served, cores))
-        for name in (*names[turn:], *names[:turn], ECHO):
+        for name in (*names[turn:], *names[:turn], *LEAST):
             print(f"round {number + 1} of {arguments.rounds}: {name}", file=sys.stderr)
             port = free_port()
-            made = echo(port) if name == ECHO else program(name, arguments.served, port, len(cores), arguments.cache)
+            if name in LEAST:
+                made = least(name, arguments.served, port)
+            else:
+                made = program(name, arguments.served, port, len(cores), arguments.cache)
             try:
                 servers[name].append(measure_server(made, bare[-1]["clips_per_s"], arguments))
             except ServerFailedError as error:  # hours of others' figures must not be lost with it

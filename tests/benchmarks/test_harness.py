@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,3 +152,20 @@ def test_the_empty_graph_gives_the_largest_byte_of_each_clip(tmp_path: Path) -> 
     runner = GraphRunner(bundle.file(graph.file), graph, providers=providers, intra_op_threads=1)
     np.testing.assert_array_equal(runner.run({"face": clips}), [[0.0], [217.0]])
     np.testing.assert_array_equal(largest(clips), [[0.0], [217.0]])
+
+
+def test_the_graph_on_a_socket_computes_each_body_whatever_pieces_it_comes_in(tmp_path: Path) -> None:
+    bundle = bundle_format.load(empty_bundle(tmp_path))
+    computed = echo.computing(bundle.file(bundle.manifest.graphs[0].file))
+    clip = np.zeros((10, 112, 112, 3), np.uint8)
+    clip[3, 50, 60, 2] = 217
+    request, sent = post("/", clip.tobytes(), {}), list[bytes]()
+    reader = echo.Reader(computed)
+    reader.connection_made(SimpleNamespace(write=sent.append))
+
+    for piece in (request[:1000], request[1000:], request):
+        reader.get_buffer(-1)[: len(piece)] = piece
+        reader.buffer_updated(len(piece))
+
+    answer = np.float32(217).tobytes()
+    assert sent == [b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n" + answer] * 2

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from models.nets.teacher import Teacher
 from training.config import ConfigError, RunConfig, reason
 from training.contents import Contents, contents_of, require_same
+from training.corpora.clip import Corpus
 from training.corpora.splits import SplitError, fold_count
 from training.failures import Failure, write_reason
 from training.losses.transport import NotConverged
@@ -33,12 +34,13 @@ from training.stages.methods import ROWS
 from training.stages.prepare import deal, open_setting, read_windows
 from training.stages.setting import Setting
 from training.stages.student import StudentError, forget_ratios
-from training.windows import to_deal
+from training.windows import CorpusWindows, to_deal
 from training.workers import end_with_parent
 
 TEACHER = "teacher"
 CONSTANT = "constant"
 """The answer that ignores its input."""
+ReadCorpus = tuple[Corpus, CorpusWindows]
 Results = dict[str, list[Predictions]]
 """Row to what it said of everybody, one for each seed."""
 
@@ -49,6 +51,8 @@ class Compared(NamedTuple):
     results: Results
     failures: dict[str, Failure]
     """Rows that did not converge everywhere."""
+    cells: list[RunConfig]
+    """One configuration for each seed and fold."""
 
 
 class Row(NamedTuple):
@@ -91,14 +95,10 @@ def rows_of(config: RunConfig, methods: Sequence[str]) -> list[Row]:
     return [*references, *(Row(m, available) for available in students for m in methods)]
 
 
-def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None) -> list[RunConfig]:
+def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None, read: ReadCorpus) -> list[RunConfig]:
     """One configuration for each seed and fold; `folds` limits how many of the protocol's are run, from the first."""
-    if config.splits.protocol == "loso":
-        corpus, prepared = read_windows(config)
-        clips, unlabelled = to_deal(corpus, prepared.windows)
-        count = fold_count(clips, config.splits, unlabelled)
-    else:
-        count = fold_count((), config.splits)
+    clips, unlabelled = to_deal(read[0], read[1].windows)
+    count = fold_count(clips, config.splits, unlabelled)
     return [
         config.model_copy(update={"seed": seed, "fold": fold})
         for seed in seeds
@@ -117,10 +117,8 @@ def compare(
     """
     check_methods(config, methods)
     check_encoders(config)
-    rows, cells = rows_of(config, methods), cells_of(config, seeds, folds)
-    contents = _claim(config, cells, path)
-    todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
-    check_cells(todo)
+    rows = rows_of(config, methods)
+    cells, todo, contents = _plan(config, path, seeds, folds, rows)
     run = partial(run_cell, path=path, rows=rows, contents=contents)
     bar = partial(tqdm, total=len(cells), initial=len(cells) - len(todo), desc=config.name, unit="cell")
     if jobs == 1:
@@ -132,32 +130,40 @@ def compare(
     return gather(path, cells, rows)
 
 
-def _claim(config: RunConfig, cells: Sequence[RunConfig], path: Path) -> Contents:
-    """What the corpus holds, when all that is there of the cells was made from that and with their configurations."""
+class _Plan(NamedTuple):
+    cells: list[RunConfig]
+    todo: list[RunConfig]
+    """Those of the cells that are not done yet."""
+    contents: Contents
+    """What the corpus holds."""
+
+
+def _plan(config: RunConfig, path: Path, seeds: Sequence[int], folds: int | None, rows: Sequence[Row]) -> _Plan:
+    """What is to be done, from one reading of the corpus, which is not kept in memory."""
+    read = read_windows(config)
+    cells, contents = cells_of(config, seeds, folds, read), contents_of(*read)
+    _claim(cells, contents, path)
+    todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
+    check_cells(todo, read)
+    return _Plan(cells, todo, contents)
+
+
+def _claim(cells: Sequence[RunConfig], contents: Contents, path: Path) -> None:
+    """Take over all that is there of the cells, when it was made from `contents` and with their configurations."""
     folders = [RunFolder(cell_folder(path, cell)) for cell in cells]
     for cell, folder in zip(cells, folders, strict=True):
         folder.check(cell, resume=True)
-    contents = corpus_contents(config)
     for folder in folders:
         require_same(folder.contents(), contents, path)
     for folder in folders:
         folder.adopt(contents)
-    return contents
 
 
-def corpus_contents(config: RunConfig) -> Contents:
-    """What the corpus of all cells holds."""
-    return contents_of(*read_windows(config))
-
-
-def check_cells(cells: Sequence[RunConfig]) -> None:
+def check_cells(cells: Sequence[RunConfig], read: ReadCorpus) -> None:
     """Raise SplitError where one of `cells`, which differ in seed and fold, has a part that cannot do its work."""
-    if not cells:
-        return
-    corpus, prepared = read_windows(cells[0])
     for cell in cells:
         try:
-            deal(cell, corpus, prepared, Path(), torch.device("cpu"))
+            deal(cell, *read, Path(), torch.device("cpu"))
         except SplitError as error:
             raise SplitError(f"seed {cell.seed}, fold {cell.fold}: {error}") from None
 
@@ -179,7 +185,7 @@ def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> Compa
         for row in rows
         if row.name not in failures
     }
-    return Compared(results, failures)
+    return Compared(results, failures, list(cells))
 
 
 def _failure(path: Path, cells: Sequence[RunConfig], row: Row) -> Failure | None:

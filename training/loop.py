@@ -61,7 +61,9 @@ class _Progress:
     def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter], config: StageConfig, seed: int) -> None:
         self.model = model
         self.parameters = list(parameters)
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         # all ranks deal the same batches; each varies and drops out of its own part as it likes
         self.dealer, self.noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed + rank())
         torch.manual_seed(seed + rank())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from training.compare import CONSTANT, Results, cell_folder, cells_of, compare, protocol_sentences, rows_of
+from training.compare import CONSTANT, Compared, cell_folder, compare, protocol_sentences, rows_of
 from training.config import RunConfig
 from training.page import write_page
 from training.plots import draw_ablations, draw_bars, draw_calibration, draw_matrices
@@ -41,7 +41,7 @@ def compare_all(
         make_table(
             config.name,
             everything[config.name].results,
-            protocol_sentences(out / config.name, cells_of(config, seeds, folds)),
+            protocol_sentences(out / config.name, everything[config.name].cells),
             everything[config.name].failures,
         )
         for config in configs
@@ -52,7 +52,7 @@ def compare_all(
         write_csv(table, path / "table.csv")
         (path / "table.md").write_text(markdown(table), encoding="utf-8")
         (path / "table.tex").write_text(latex(table), encoding="utf-8")
-        _draw(config, table, everything[config.name].results, path, cells_of(config, seeds, folds)[0], methods)
+        _draw(config, table, everything[config.name], path, methods)
         write_page(table, path / "plots", path / "report.html")
     return Report(
         text="\n".join(markdown(table) for table in tables),
@@ -63,17 +63,15 @@ def compare_all(
     )
 
 
-def _draw(
-    config: RunConfig, table: Table, results: Results, path: Path, first: RunConfig, methods: Sequence[str]
-) -> None:
+def _draw(config: RunConfig, table: Table, compared: Compared, path: Path, methods: Sequence[str]) -> None:
     plots = path / "plots"
     plots.mkdir(exist_ok=True)
     draw_bars(table, plots / "rows.png")
     draw_ablations(table, plots / "ablations.png")
-    shown = [name for name in results if name != CONSTANT and not name.startswith("ablation")]
-    draw_calibration(table, {name: results[name] for name in shown[:8]}, plots / "calibration.png")
+    shown = [name for name in compared.results if name != CONSTANT and not name.startswith("ablation")]
+    draw_calibration(table, {name: compared.results[name] for name in shown[:8]}, plots / "calibration.png")
     for row in rows_of(config, methods):
-        file = cell_folder(path, first) / f"matrices-{row.file}.npz"
+        file = cell_folder(path, compared.cells[0]) / f"matrices-{row.file}.npz"
         if file.exists() and not row.method.startswith("ablation"):
             with np.load(file, allow_pickle=False) as arrays:
                 draw_matrices(table, [arrays[name] for name in arrays.files], row.name, plots / f"{file.stem}.png")

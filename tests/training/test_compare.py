@@ -52,8 +52,9 @@ def toys(toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch) -> Callable[
             yield replace(toy, config=cell, scratch=folder / "scratch")
 
         monkeypatch.setattr("training.compare.open_setting", open_toy)
-        monkeypatch.setattr("training.compare.corpus_contents", lambda _: toy.contents)
-        monkeypatch.setattr("training.compare.check_cells", lambda _: None)  # they are the toy people
+        monkeypatch.setattr("training.compare.read_windows", lambda _: (toy.corpus, SimpleNamespace(windows=toy.train)))
+        monkeypatch.setattr("training.compare.contents_of", lambda *_: toy.contents)
+        monkeypatch.setattr("training.compare.check_cells", lambda *_: None)  # they are the toy people
         return config
 
     return make
@@ -117,7 +118,7 @@ def test_a_comparison_made_before_there_was_a_constant_row_gets_it_without_train
         raise AssertionError("something was trained again")
 
     monkeypatch.setattr(RunFolder, "finish", refuse)
-    results, _ = compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
+    results, _, _ = compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
 
     # the toy people have every level equally often
     assert results["constant"][0].said.tolist() == [[0.2] * 5] * 15
@@ -207,7 +208,7 @@ def test_why_a_row_did_not_converge_is_kept(
     loss: Callable[..., Tensor],
     reason: str,
 ) -> None:
-    results, failures = compare(failing(loss), tmp_path, [1], ["Gromov-Wasserstein"], folds=1, jobs=1)
+    results, failures, _ = compare(failing(loss), tmp_path, [1], ["Gromov-Wasserstein"], folds=1, jobs=1)
 
     assert list(results) == ["teacher (face+eda)", "constant"]
     assert failures == {"Gromov-Wasserstein (face)": Failure(cells=1, of=1, where="seed 1, fold 0", reason=reason)}
@@ -270,7 +271,7 @@ def test_every_row_trains_and_each_teacher_is_trained_once(
     config = toys(task, **quick, student={"epochs": 1, "batch": 8, "k": 4})
     methods = [*METHODS, *VARIATIONS]
 
-    results, failures = compare(config, tmp_path, [0], methods, folds=1, jobs=1)
+    results, failures, _ = compare(config, tmp_path, [0], methods, folds=1, jobs=1)
 
     assert failures == {}
     assert list(results) == [row.name for row in rows_of(config, methods)]

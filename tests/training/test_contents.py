@@ -16,13 +16,14 @@ import yaml
 from numpy.typing import NDArray
 
 from pkdot import main
-from training.compare import compare, corpus_contents
+from training.compare import compare
 from training.config import RunConfig
 from training.contents import contents_of
 from training.corpora.clip import Clip, Corpus
 from training.data import WindowSet
 from training.run import train
 from training.run_folder import RunFolder
+from training.stages.prepare import read_windows
 from training.windows import CorpusWindows, FrameLabels
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -251,14 +252,15 @@ def test_what_a_run_depends_on_is_told_and_nothing_else(change: Change, expected
 def test_every_process_finds_the_same(place: Path, seed: str) -> None:
     """Python hashes text differently in each."""
     code = (
-        "import json, yaml; from training.compare import corpus_contents; from training.config import RunConfig; "
-        "print(json.dumps(corpus_contents(RunConfig.model_validate(yaml.safe_load(open('small.yaml'))))))"
+        "import json, yaml; from training.config import RunConfig; from training.contents import contents_of; "
+        "from training.stages.prepare import read_windows; "
+        "print(json.dumps(contents_of(*read_windows(RunConfig.model_validate(yaml.safe_load(open('small.yaml')))))))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": seed}
 
     said = subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, check=True)
 
-    assert json.loads(said.stdout) == corpus_contents(RunConfig.model_validate(RECIPE))
+    assert json.loads(said.stdout) == contents_of(*read_windows(RunConfig.model_validate(RECIPE)))
 
 
 def test_features_are_told_by_the_rows_that_are_used() -> None:

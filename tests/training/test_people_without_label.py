@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.compare import cells_of, check_cells, compare
+from training.compare import ReadCorpus, cells_of, check_cells, compare
 from training.config import RunConfig
 from training.corpora.splits import SplitError
 from training.report import compare_all
-from training.stages.prepare import prepare_setting
+from training.stages.prepare import prepare_setting, read_windows
 
 Recipe = Callable[..., RunConfig]
 PEOPLE, EACH = 7, 6
@@ -70,14 +70,15 @@ def test_a_person_who_has_only_pairs_trains_in_every_fold_and_is_not_left_out(la
     assert sorted(path.name for path in (tmp_path / "runs" / "few" / "seed-0").iterdir()) == [
         f"fold-{fold}" for fold in range(6)
     ]
-    trained = [prepare_setting(cell, tmp_path / "scratch").train for cell in cells_of(config, [0], None)]
+    cells = cells_of(config, [0], None, read_windows(config))
+    trained = [prepare_setting(cell, tmp_path / "scratch").train for cell in cells]
     assert [int((train.person == 6).sum()) for train in trained] == [EACH] * 6
 
 
 def test_a_person_who_has_other_classes_alone_is_nobody(labelled: Recipe, tmp_path: Path) -> None:
     config = labelled(labels(2), levels=["no", "yes"])
 
-    cells = cells_of(config, [0, 1], None)
+    cells = cells_of(config, [0, 1], None, read_windows(config))
 
     assert [(cell.seed, cell.fold) for cell in cells] == [(seed, fold) for seed in (0, 1) for fold in range(6)]
     setting = prepare_setting(cells[0], tmp_path / "scratch")
@@ -89,8 +90,9 @@ def test_all_cells_are_looked_at_before_the_first_is_trained(labelled: Recipe, t
     eda = np.random.default_rng(4).normal(size=(PEOPLE * EACH, 2)).astype(np.float32)
     eda[2 * EACH : 3 * EACH] = np.nan  # this person can be tested, and cannot select
     config = labelled(labels(1), eda)
-    cells = cells_of(config, [0], None)
-    cannot = [cell for cell in cells if raises(cell)]
+    read = read_windows(config)
+    cells = cells_of(config, [0], None, read)
+    cannot = [cell for cell in cells if raises(cell, read)]
 
     with pytest.raises(SplitError) as raised:
         compare(config, tmp_path / "runs", [0], ["KD"], folds=None, jobs=1)
@@ -104,10 +106,10 @@ def test_all_cells_are_looked_at_before_the_first_is_trained(labelled: Recipe, t
     assert not (tmp_path / "runs").exists()
 
 
-def raises(cell: RunConfig) -> bool:
+def raises(cell: RunConfig, read: ReadCorpus) -> bool:
     """Whether the cell could not be trained."""
     try:
-        check_cells([cell])
+        check_cells([cell], read)
     except SplitError:
         return True
     return False

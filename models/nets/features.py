@@ -14,7 +14,7 @@ LARGEST = 10.0
 
 
 def unit(centre: Tensor, spread: Tensor) -> Tensor:
-    """The spread of what varies, and 1 for what does not: both any shape, float64, in whatever unit; the same shape.
+    """The spread of what varies, and 1 for what does not: both any shape, floats, in whatever unit; the same shape.
 
     What spreads by less than float32 can tell apart at its own magnitude does not vary.
     """

@@ -6,6 +6,7 @@ Axes: B windows, C channels, N samples, L steps, D features.
 import torch
 from torch import Tensor, nn
 
+from models.nets.features import unit
 from models.nets.pooling import PoolSteps
 from models.spec import SignalSpec
 
@@ -39,10 +40,12 @@ class SignalEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def standardise(self, signals: Tensor) -> None:
-        """Take centre and spread from the training fold's windows (B, C, N)."""
-        self.centre.copy_(signals.mean(dim=(0, 2)))
-        self.spread.copy_(signals.std(dim=(0, 2)).clamp(min=1e-6))
-        self.course_spread.copy_((signals - signals.mean(dim=2, keepdim=True)).std(dim=(0, 2)).clamp(min=1e-6))
+        """Take centre and spread from the training fold's windows (B, C, N), in whatever unit they are."""
+        centre = signals.mean(dim=(0, 2))
+        course = signals - signals.mean(dim=2, keepdim=True)
+        self.centre.copy_(centre)
+        self.spread.copy_(unit(centre, signals.std(dim=(0, 2))))
+        self.course_spread.copy_(unit(centre, course.std(dim=(0, 2))))
 
     def forward(self, signals: Tensor) -> Tensor:
         level = (signals - self.centre[:, None]) / self.spread[:, None]  # (B, C, N)

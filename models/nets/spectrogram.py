@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from models.nets.backbone import Backbone
 from models.nets.encoder_spec import EncoderSpec
+from models.nets.features import unit
 from models.nets.resnet18 import STRIDE, WIDTH, ResNet18
 from models.nets.weights_file import load_weights_file
 from models.spec import SignalSpec
@@ -78,9 +79,10 @@ class SpectrogramEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def standardise(self, signals: Tensor) -> None:
-        """Take all statistics from the training fold's windows (B, C, N)."""
-        self.centre.copy_(signals.mean(dim=(0, 2)))
-        self.spread.copy_(signals.std(dim=(0, 2)).clamp(min=1e-6))
+        """Take all statistics from the training fold's windows (B, C, N), in whatever unit they are."""
+        centre = signals.mean(dim=(0, 2))
+        self.centre.copy_(centre)
+        self.spread.copy_(unit(centre, signals.std(dim=(0, 2))))
         sums, squares, count = torch.zeros_like(self.row_centre), torch.zeros_like(self.row_centre), 0
         for part in torch.split(signals, 64):
             rows = self._rows(part.to(self.centre.device))  # (64, C, K, M)

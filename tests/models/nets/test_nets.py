@@ -86,3 +86,23 @@ def test_signals_are_standardised_by_what_was_seen_in_training(inputs: InputSpec
 
     assert other.centre.item() == pytest.approx(5, abs=0.3)
     assert other.spread.item() == pytest.approx(3, abs=0.3)
+
+
+@pytest.mark.parametrize("exponent", [-40, 0, 20])
+def test_a_signal_may_be_in_any_unit(inputs: InputSpec, windows: Windows, exponent: int) -> None:
+    plain, scaled = (SignalEncoder(inputs.signals["eda"], window_s=2.0, dim=32, steps=3) for _ in range(2))
+    scaled.load_state_dict(plain.state_dict())
+    signals = 5 + 3 * windows(20)["eda"]
+
+    plain.standardise(signals)
+    scaled.standardise(signals * 2.0**exponent)
+
+    assert torch.allclose(scaled(signals * 2.0**exponent), plain(signals), atol=1e-5)
+
+
+def test_a_signal_that_does_not_vary_keeps_its_unit(inputs: InputSpec, windows: Windows) -> None:
+    encoder = SignalEncoder(inputs.signals["eda"], window_s=2.0, dim=32, steps=3)
+
+    encoder.standardise(torch.full_like(windows(20)["eda"], 0.1))
+
+    assert (encoder.spread.item(), encoder.course_spread.item()) == (1.0, 1.0)

@@ -75,6 +75,20 @@ def test_rows_of_the_training_folds_pictures_are_standardised() -> None:
     assert torch.allclose(rows.std(dim=(0, 3)), torch.ones(2, 33), atol=1e-2)
 
 
+@pytest.mark.parametrize("exponent", [-40, 20])
+def test_a_signal_may_be_in_any_unit(exponent: int) -> None:
+    plain, scaled = (
+        SpectrogramEncoder(ECG, EncoderSpec(name="spectrogram"), window_s=5.0, dim=32, steps=3).eval() for _ in range(2)
+    )
+    scaled.load_state_dict(plain.state_dict())
+    signals = 7 + torch.randn(20, 2, 320, generator=torch.Generator().manual_seed(0)).cumsum(dim=2)
+
+    plain.standardise(signals)
+    scaled.standardise(signals * 2.0**exponent)
+
+    assert torch.allclose(scaled(signals * 2.0**exponent), plain(signals), atol=1e-5)
+
+
 def test_steps_follow_the_signal_in_time() -> None:
     torch.manual_seed(0)
     encoder = SpectrogramEncoder(ECG, EncoderSpec(name="spectrogram"), window_s=10.0, dim=32, steps=5).eval()

@@ -70,7 +70,16 @@ class Bundle:
 
 def load(path: Path | str) -> Bundle:
     """Read and check the bundle in folder `path`; BundleError if anything about it is not as its manifest says."""
-    root = Path(path)
+    try:
+        return _load(Path(path))
+    except OSError as error:
+        raise BundleError(
+            f"{error.filename or path} cannot be read ({error.strerror}); copy the bundle again, readable for this user"
+        ) from error
+
+
+def _load(root: Path) -> Bundle:
+    """The same. Raises OSError too."""
     manifest, raw = _read_manifest(root)
     _check_files(root, manifest)
     bundle = Bundle(root, manifest, hashlib.sha256(raw).hexdigest()[:12])

@@ -116,6 +116,7 @@ class Provenance(Spec):
     """What else every result must say of how it was made, in sentences."""
     metrics: dict[str, float]
     git_revision: str | None
+    """Of the code that exported; it ends in `-dirty` where files of its checkout were not committed."""
     licences: dict[str, str]
 
 

@@ -27,7 +27,7 @@ from training.corpora.aligned_pictures import aligned_faces, clip_frame_times, p
 from training.corpora.clip import Clip, CorpusError
 from training.workers import end_with_parent
 
-PREPARE_VERSION = 3
+PREPARE_VERSION = 4
 """Raise it whenever `models.inputs` gives other tensors for the same file."""
 
 LABORATORY_LIMITS = MediaLimits(max_duration_s=4 * 3600, max_frames=1_000_000)

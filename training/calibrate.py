@@ -153,7 +153,7 @@ def conformal_calibration(
     people, needed = len(np.unique(person)), people_needed(confidence_level)
     quantile, reason, heuristic = hierarchical_quantile, None, False
     if people < needed:
-        reason = f"{people} calibration people are too few for {confidence_level:.0%}, which needs {needed}: "
+        reason = f"{people} calibration people are too few for {100 * confidence_level:g}%, which needs {needed}: "
         if out_of_fold is None:
             reason += "no set or interval is given"
         else:

@@ -44,7 +44,7 @@ def add_commands(commands: Commands) -> None:
         commands, "demo", "the whole line on the synthetic corpora: train, export, serve, ask", "pkdot demo", _demo
     )
     demo.add_argument("--out", type=_folder, default=Path("runs/demo"), help="folder of the runs and bundles")
-    demo.add_argument("--port", type=int, default=8000, help="where the service listens (default 8000)")
+    demo.add_argument("--port", type=_port, default=8000, help="where the service listens (default 8000)")
     _corpus(commands)
     train = _command(
         commands, "train", "teacher, T-Net, student, evaluation, export",
@@ -92,6 +92,12 @@ def _command(commands: Commands, name: str, what: str, example: str, run: Run) -
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
     return int(text)
 
 

@@ -6,9 +6,10 @@ A recipe is a YAML file (`training/configs`); `--set student.ot_weight=0.4` chan
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from torch import nn
 
 from models.inputs.signals import PREPARATIONS
 from models.inputs.voice import mel_filters
@@ -29,6 +30,10 @@ from training.stage_config import (
 )
 from training.yaml_text import YamlTextError, read_yaml
 
+TAKEN: Final = frozenset({"output", "file", "allow_pickle", *dir(nn.ModuleDict())})
+"""Names that a graph's output, the arguments of `numpy.savez`, and what holds the encoders of a network have."""
+TAKEN_PREFIX: Final = "uncertainty_"
+"""Of a graph's other outputs."""
 TASKS: dict[str, Task] = {"biovid": "pain", "affwild2": "valence-arousal"}
 """Of corpora that have one task."""
 
@@ -121,6 +126,8 @@ class RunConfig(Config):
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities: {list(self.modalities)} names one twice")
         for modality in self.modalities:
+            if modality in TAKEN or modality.startswith(TAKEN_PREFIX):
+                raise ValueError(f"modalities: networks and bundles use {modality!r} themselves; give it another name")
             try:
                 self.inputs.shape(modality)
             except KeyError:
@@ -178,8 +185,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ConfigError(f"{path}: {key or 'recipe'}: {reason(error)}") from None
+        raise ConfigError(f"{path}: {where(error)}: {reason(error)}") from None
+
+
+def where(error: ValidationError) -> str:
+    """The first key that `error` names; `recipe` for what is of several."""
+    return ".".join(str(part) for part in error.errors()[0]["loc"]) or "recipe"
 
 
 def reason(error: ValidationError) -> str:

@@ -11,10 +11,12 @@ Without an initialised `torch.distributed` there is one rank: nothing is gathere
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+
+T = TypeVar("T")
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:
@@ -87,6 +89,24 @@ def rank() -> int:
 def is_first_rank() -> bool:
     """Whether this process is the one that writes files."""
     return rank() == 0
+
+
+def of_all_ranks(value: T) -> list[T]:
+    """What each rank gives, in rank order: anything that can be pickled. All ranks must call this."""
+    if not is_parallel():
+        return [value]
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, value)
+    return found
+
+
+def first_says(answer: bool) -> bool:
+    """The first rank's answer, on every rank, where theirs may differ. All ranks must call this."""
+    if not is_parallel():
+        return answer
+    said = torch.tensor(int(answer), device=world_device())
+    distributed.broadcast(said, 0)
+    return bool(said)
 
 
 def wait_for_all() -> None:

@@ -25,7 +25,10 @@ BATCH = 16
 
 @runtime_checkable
 class Sees(Protocol):
-    """An encoder whose frozen part can be run apart."""
+    """An encoder whose frozen part can be run apart; what it does to pictures first is in its own buffers."""
+
+    size_px: int
+    """What pictures are resized to."""
 
     def see(self, frames: Tensor, /) -> Tensor:
         """Windows (B, ...) to the frozen part's features (B, T, W), which the encoder takes in place of windows."""
@@ -40,7 +43,7 @@ def seen_once(windows: WindowSet, config: RunConfig, key: str, folder: Path, dev
             continue
         encoder = build_encoder(modality, config.inputs, spec, dim=config.network.dim, steps=config.network.steps)
         if isinstance(encoder, Sees):
-            parts = [key, modality, spec.model_dump_json(), config.inputs.model_dump_json(), _weights_key(encoder)]
+            parts = [key, modality, spec.model_dump_json(), config.inputs.model_dump_json(), _encoder_key(encoder)]
             name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
             store[modality] = _features(encoder.to(device).eval(), store[modality], folder / f"{name}.npy", device)
     return replace(windows, store=store)
@@ -51,12 +54,13 @@ def originals(before: WindowSet, after: WindowSet) -> Mapping[str, Tensor]:
     return {name: values for name, values in before.store.items() if after.store[name] is not values}
 
 
-def _weights_key(encoder: torch.nn.Module) -> str:
-    """A digest of the frozen weights: another file under the same name is another encoder."""
-    digest = hashlib.sha256()
-    for name, values in encoder.state_dict().items():
-        if name.startswith("backbone."):
-            digest.update(name.encode() + values.cpu().contiguous().numpy().tobytes())
+def _encoder_key(encoder: torch.nn.Module) -> str:
+    """A digest of the frozen weights, and of what is done to pictures first: files may change under one name."""
+    assert isinstance(encoder, Sees)
+    digest = hashlib.sha256(f"{encoder.size_px}\n".encode())
+    weights = {name: values for name, values in encoder.state_dict().items() if name.startswith("backbone.")}
+    for name, values in (weights | dict(encoder.named_buffers(recurse=False))).items():
+        digest.update(name.encode() + values.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

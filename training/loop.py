@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from training.checkpoint import load_weights, save_weights
 from training.data import Batch, WindowSet, deal_batches
-from training.distributed import average_gradients, is_first_rank, local_part, rank
+from training.distributed import average_gradients, first_says, is_first_rank, local_part, of_all_ranks, rank
 from training.stage_config import StageConfig
 from training.tracking import Track, track_nothing
 
@@ -76,17 +76,18 @@ class _Progress:
         self.saved_s = time.monotonic()
 
     def save_if_due(self, bench: Bench) -> None:
-        """Keep everything, where a kill would cost more than the bench allows."""
-        if bench.state_file is None or time.monotonic() - self.saved_s < bench.save_every_s:
+        """Keep everything, where a kill would cost more than the bench allows.
+
+        The first rank's clock decides for all: each rank has random numbers of its own, and all must be of one step.
+        """
+        if bench.state_file is None or not first_says(time.monotonic() - self.saved_s >= bench.save_every_s):
             return
         state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "epoch_began": self.epoch_began,
             "epoch_losses": self.epoch_losses,
-            "noise": self.noise.get_state(),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all(),
+            "random": of_all_ranks(self._random()),
             "report": vars(self.report),
             "best": self.best,
         }
@@ -94,16 +95,28 @@ class _Progress:
             save_weights(bench.state_file, state)
         self.saved_s = time.monotonic()
 
+    def _random(self) -> dict[str, Any]:
+        """The states of all generators that this rank draws from."""
+        return {
+            "noise": self.noise.get_state(),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
+        }
+
+    def _go_on_with(self, random: Mapping[str, Any]) -> None:
+        self.noise.set_state(random["noise"])
+        torch.set_rng_state(random["torch"])
+        if len(random["cuda"]) == torch.cuda.device_count():  # else it goes on with other devices than it began with
+            torch.cuda.set_rng_state_all(random["cuda"])
+
     def restore(self, file: Path) -> None:
         state = load_weights(file, weights_only=False)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.epoch_began, self.epoch_losses = state["epoch_began"], state["epoch_losses"]
         self.dealer.bit_generator.state = self.epoch_began
-        self.noise.set_state(state["noise"])
-        torch.set_rng_state(state["torch"])
-        if len(state["cuda"]) == torch.cuda.device_count():  # else it goes on with other devices than it began with
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if len(state["random"]) == len(of_all_ranks(None)):  # else it goes on with other ranks than it began with
+            self._go_on_with(state["random"][rank()])
         vars(self.report).update(state["report"])
         self.best = dict(state["best"])
 

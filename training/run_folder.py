@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from training.checkpoint import load_weights, save_weights
-from training.config import ConfigError, RunConfig
+from training.config import ConfigError, RunConfig, reason, where
 from training.contents import Contents, require_same
 from training.distributed import is_first_rank, wait_for_all
 from training.replacing import whole_file
@@ -83,14 +83,16 @@ class RunFolder:
         wait_for_all()
 
     def config(self) -> RunConfig:
-        """The configuration of the run that is here; ConfigError if there is none."""
+        """The configuration of the run that is here; ConfigError if there is none, or it cannot be used any more."""
         held = self.path / "config.yaml"
         if not held.is_file():
             raise ConfigError(f"{self.path} holds no config.yaml; name a folder that `pkdot train` wrote")
         try:
             return RunConfig.model_validate(yaml.safe_load(held.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, ValidationError, UnicodeDecodeError):
+        except (yaml.YAMLError, UnicodeDecodeError):
             raise ConfigError(f"{held} is not what this version of `pkdot train` writes; train again") from None
+        except ValidationError as error:  # of an earlier version, or a weights file has gone: the run may be mended
+            raise ConfigError(f"{held}: {where(error)}: {reason(error)}; put that right, or train again") from None
 
     def load(self, stage: str) -> Any | None:
         """The checkpoint of a finished stage, or None; ConfigError where it is damaged."""

@@ -146,11 +146,17 @@ def fixed_sentences(table: Table) -> list[str]:
         if one.found.p_value is None:
             text += _why_untested(table)
         else:
-            adjusted_p = "" if one.adjusted_p is None else f", {one.adjusted_p:.3f} after Holm"
-            text += f"; p = {one.found.p_value:.3f}{adjusted_p}"
-            text += "" if one.found.wilcoxon_p is None else f" (Wilcoxon {one.found.wilcoxon_p:.3f})"
+            adjusted_p = "" if one.adjusted_p is None else f", {_probability(one.adjusted_p)} after Holm"
+            p = _probability(one.found.p_value)
+            text += f"; p {p if p.startswith('<') else f'= {p}'}{adjusted_p}"
+            text += "" if one.found.wilcoxon_p is None else f" (Wilcoxon {_probability(one.found.wilcoxon_p)})"
         sentences.append(text)
     return sentences
+
+
+def _probability(p: float) -> str:
+    """Three places; none is 0, however small."""
+    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
 
 
 def _why_untested(table: Table) -> str:

@@ -1,5 +1,6 @@
 """A bundle is used only if every byte of it is what its manifest says; each damage is named with its file."""
 
+import errno
 import json
 import os
 import shutil
@@ -137,6 +138,16 @@ def test_a_missing_file_is_found(bundle):
     (bundle / "voice.onnx").unlink()
 
     with pytest.raises(BundleError, match=r"voice\.onnx is missing"):
+        bundle_format.load(bundle)
+
+
+def test_a_file_that_cannot_be_read_is_named(bundle, monkeypatch):
+    def refuse(file):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(bundle_format, "_sha256", refuse)
+
+    with pytest.raises(BundleError, match=r"/golden/\w+\.npz cannot be read \(Permission denied\)"):
         bundle_format.load(bundle)
 
 

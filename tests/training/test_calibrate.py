@@ -1,5 +1,8 @@
 """Temperatures and conformal quantiles: closed forms, hand counts, and what they promise on drawn people."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +22,8 @@ from training.calibrate import (
     pooled_quantile,
     set_coverage,
 )
+from training.stages.calibration import calibrate
+from training.stages.setting import Setting
 
 
 def test_a_two_way_temperature_has_a_closed_form() -> None:
@@ -161,6 +166,31 @@ def test_too_few_people_get_no_quantile_and_the_reason() -> None:
     assert few.reason == "8 calibration people are too few for 90%, which needs 9: no set or interval is given"
     assert nobody.reason is not None
     assert nobody.reason.startswith("0 calibration people")
+
+
+def test_a_level_between_whole_percents_is_told_as_it_is() -> None:
+    few = conformal_calibration({"pain": np.arange(80.0)}, np.arange(80) // 10, 0.995)
+
+    assert few.reason == "8 calibration people are too few for 99.5%, which needs 199: no set or interval is given"
+
+
+def test_where_calibration_people_train_too_nothing_is_promised_for_a_new_one(
+    toy_setting: Callable[[str], Setting],
+) -> None:
+    setting = toy_setting("pain")
+    config = setting.config.model_copy(update={"confidence_level": 0.5})
+    splits = config.splits.model_copy(update={"protocol": "clip-kfold"})
+    net, by_person = setting.new_teacher(("face",)), replace(setting, config=config)
+    by_clip = replace(setting, config=config.model_copy(update={"splits": splits}))
+
+    promised, _ = calibrate(by_person, net, ("face",))
+    nothing, _ = calibrate(by_clip, net, ("face",))
+
+    assert (promised.kind, promised.reason) == ("conformal", None)
+    assert (nothing.kind, nothing.quantiles, nothing.coverage) == ("none", {"pain": None}, {})
+    assert nothing.reason is not None
+    assert nothing.reason.startswith("the calibration clips are of people who train too")
+    assert (nothing.temperature, nothing.people) == (promised.temperature, promised.people)
 
 
 def test_pooled_out_of_fold_scores_stand_in_and_are_called_a_heuristic() -> None:

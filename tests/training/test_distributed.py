@@ -63,6 +63,7 @@ def work(folder: Path) -> None:
     """What each rank does and writes down."""
     with joined_ranks():
         found = find() | {"contents": claim(folder / "run")}
+        found |= {"whole": train_noisily(folder / "whole"), "resumed": train_noisily(folder / "resumed", stopped=True)}
         torch.save(found, folder / f"{found['rank']}.pt")
 
 
@@ -105,6 +106,33 @@ def train() -> dict[str, Tensor]:
     return dict(net.state_dict())
 
 
+class StoppedError(RuntimeError):
+    """Takes the place of a kill."""
+
+
+def train_noisily(state_file: Path, *, stopped: bool = False) -> dict[str, Tensor]:
+    """The weights after three epochs with dropout and noise; if `stopped`, a run is ended on its way and goes on."""
+    torch.manual_seed(1)
+    net, (x, _, targets) = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 2)), problem(torch.float32)
+    start, n, steps = net[0].weight.detach().clone(), torch.arange(BATCH), iter(range(4 if stopped else 100))
+    windows = WindowSet({"x": x}, n, {}, targets, n % 5, n, torch.zeros(BATCH, 2), tuple("abcde"))
+
+    def step(batch: Batch, noise: torch.Generator, _: float) -> Tensor:
+        if next(steps, None) is None:
+            raise StoppedError
+        given = batch.tensors["x"] + torch.randn(batch.tensors["x"].shape, generator=noise)
+        return (gather_with_gradient(net(given)) - batch.targets).square().mean()
+
+    bench = Bench(seed=1, label="noisy", state_file=state_file, save_every_s=0.0)
+    config = StageConfig(epochs=3, batch=5, learning_rate=0.01)
+    try:
+        fit(net, net.parameters(), step, lambda: -float((net[0].weight - start).norm()), windows, config, bench)
+    except StoppedError:
+        distributed.barrier()  # all have stopped before one goes on
+        return train_noisily(state_file)
+    return dict(net.state_dict())
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two ranks found."""
@@ -132,6 +160,13 @@ def test_two_ranks_train_as_one(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         for name, expected in alone.items():
             assert torch.allclose(rank["trained"][name], expected, atol=1e-6), name
+
+
+def test_ranks_that_were_stopped_go_on_with_their_own_random_numbers(ranks: list[dict[str, Any]]) -> None:
+    whole, resumed = ranks[0]["whole"], ranks[0]["resumed"]
+
+    assert {name: torch.equal(resumed[name], values) for name, values in whole.items()} == dict.fromkeys(whole, True)
+    assert all(torch.equal(ranks[1]["resumed"][name], values) for name, values in resumed.items())
 
 
 def test_rows_come_in_rank_order_whatever_their_number_and_type(ranks: list[dict[str, Any]]) -> None:

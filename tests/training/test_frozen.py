@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from models.nets.encoders import build_encoder
-from models.nets.resnet18 import ResNet18
+from models.nets.frames import Pictures
+from models.nets.resnet18 import IMAGENET_MEAN, IMAGENET_STD, ResNet18
 from training.config import RunConfig
 from training.frozen import originals, seen_once
 from training.stages.calibration import calibrate
@@ -49,6 +51,19 @@ def test_other_weights_under_the_same_name_are_another_encoder(setting: Setting,
     first = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
     torch.manual_seed(5)
     torch.save(ResNet18().state_dict(), tmp_path / "weights.pt")
+
+    second = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
+
+    assert not torch.allclose(first.tensor("face"), second.tensor("face"))
+
+
+@pytest.mark.parametrize("other", [{"mean": (0.0, 0.0, 0.0)}, {"std": (1.0, 1.0, 1.0)}, {"size_px": 48}])
+def test_the_same_weights_for_pictures_prepared_otherwise_are_another_encoder(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
+) -> None:
+    first = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
+    changed = Pictures(IMAGENET_MEAN, IMAGENET_STD, size_px=None)._replace(**other)
+    monkeypatch.setattr("models.nets.frames.Pictures", lambda *_, **__: changed)
 
     second = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
 

@@ -34,6 +34,23 @@ def test_a_damaged_record_is_named(tmp_path: Path, name: str) -> None:
         getattr(RunFolder(tmp_path), name)()
 
 
+def test_what_makes_a_runs_settings_unusable_later_is_named(tmp_path: Path) -> None:
+    weights = tmp_path / "resnet18.pt"
+    weights.touch()
+    face = ["network.encoders.face.name=resnet18", f"network.encoders.face.weights={weights}"]
+    folder, config = RunFolder(tmp_path / "run"), load_config(RECIPE, face)
+    folder.begin(config, {}, resume=False)
+    weights.unlink()
+
+    for again in (folder.config, lambda: folder.check(config, resume=True)):
+        with pytest.raises(ConfigError) as raised:
+            again()
+        assert str(raised.value) == (
+            f"{folder.path}/config.yaml: recipe: network.encoders.face.weights: {weights} is not a file; put that "
+            "right, or train again"
+        )
+
+
 def test_a_run_goes_on_with_the_same_settings_only_and_later_ones_have_their_defaults(tmp_path: Path) -> None:
     folder, config = RunFolder(tmp_path), load_config(RECIPE)
     folder.begin(config, {}, resume=False)

@@ -81,6 +81,12 @@ def test_five_seeds_of_ten_people_are_tested(tmp_path: Path) -> None:
     assert (float(line["p_value"]), float(line["p_holm"])) == (2 / 2**10, 2 / 2**10)
 
 
+def test_no_probability_is_told_as_0(tmp_path: Path) -> None:
+    said = texts(compared(5, count=14), tmp_path)  # two of the 2^14 signs
+
+    assert "over 14 people; p < 0.001, < 0.001 after Holm (Wilcoxon < 0.001)" in said["markdown"]
+
+
 def test_five_seeds_of_nine_people_are_not(tmp_path: Path) -> None:
     said = texts(compared(5, count=9), tmp_path)
 

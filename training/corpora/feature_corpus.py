@@ -22,6 +22,8 @@ GROUP_PREFIX: Final = "group_"
 ROW_KEYS: Final = ("label", "group", "split", "clip", "time_s")
 ORDERED_CLASSES: Final = ("pain", "classification")
 AFFECT: Final = ("valence", "arousal")
+MEAN: Final = "mean"
+"""What scores over all values are called."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,8 @@ def _problems(arrays: Arrays, n: int) -> Iterator[str]:
             yield f"{task} needs {key}: expected {least}, each once, in order."
         else:
             yield from label_problems(arrays["label"], task, names)
+            if task == "regression" and len(names) > 1 and MEAN in names:
+                yield f"values has {MEAN}: expected another name, since ccc_{MEAN} is the mean over all values."
     for key in ("name", "licence"):
         if key in arrays and not _text(arrays[key]):
             yield f"{key} is {arrays[key].dtype} {arrays[key].shape}: expected one text."

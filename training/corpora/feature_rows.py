@@ -1,6 +1,7 @@
 """What may be wrong with the rows of a feature corpus, in sentences without the file's name."""
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -77,6 +78,8 @@ def person_problems(arrays: Arrays, n: int) -> Iterator[str]:
         yield f"split is {unknown[0]!r} in row {found['split'].index(unknown[0])}: expected {', '.join(SPLITS)}."
     if "group" not in found:
         return
+    for one, other in spelled_alike(found["group"]):
+        yield f"group has {one!a} and {other!a}: expected one spelling of each person, spaces and accents included."
     for key, names in found.items():
         if key == "split" or key.startswith("group_"):
             what = "each person in one split" if key == "split" else "one value for each person"
@@ -85,6 +88,17 @@ def person_problems(arrays: Arrays, n: int) -> Iterator[str]:
         if key == "clip":
             for clip, both in more_than_one(names, found["group"]):
                 yield f"clip {clip} is of {both[0]} and of {both[1]}: expected one person in a recording."
+
+
+def spelled_alike(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of different names that nobody can tell apart by sight, sorted: one person would be dealt as two.
+
+    They differ in spaces, or in how an accented letter is composed (Unicode Standard Annex 15).
+    """
+    by_look: dict[str, set[str]] = {}
+    for name in set(names):
+        by_look.setdefault(" ".join(unicodedata.normalize("NFC", name).split()), set()).add(name)
+    return sorted((first, other) for first, *others in map(sorted, by_look.values()) for other in others)
 
 
 def more_than_one(of: Sequence[str], names: Sequence[str]) -> list[tuple[str, list[str]]]:

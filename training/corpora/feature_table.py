@@ -86,14 +86,16 @@ def _column(column: "pa.ChunkedArray", name: str, file: str) -> Array:
     whole = column.combine_chunks()
     if pa.types.is_dictionary(whole.type):
         whole = whole.dictionary_decode()
+    if pa.types.is_string_view(whole.type):
+        whole = whole.cast(pa.large_string())
     if pa.types.is_string(whole.type) or pa.types.is_large_string(whole.type):
         try:
             return np.array(pc.fill_null(whole, "").to_pylist(), dtype=np.str_)
         except UnicodeDecodeError:
             raise CorpusError(f"{file}: column {name} holds text that is not UTF-8: expected UTF-8.") from None
-    if pa.types.is_integer(whole.type) and name == "label":
-        whole = pc.fill_null(whole, -1)
     try:
+        if pa.types.is_integer(whole.type) and name == "label":
+            whole = pc.fill_null(whole.cast(pa.int64()), -1)  # an unsigned type cannot hold it
         return _numbers(whole)
     except (ValueError, pa.ArrowException) as error:
         raise CorpusError(
@@ -104,6 +106,8 @@ def _column(column: "pa.ChunkedArray", name: str, file: str) -> Array:
 def _numbers(values: "pa.Array") -> Array:
     """Numbers, or nested lists of them, as one array; ValueError where lists differ in length."""
     if not any(is_list(values.type) for is_list in LISTS):
+        if pa.types.is_boolean(values.type) and values.null_count:
+            values = values.cast(pa.uint8())  # with nulls they would become objects
         numbers: Array = values.to_numpy(zero_copy_only=False)
         if numbers.dtype.kind not in "biuf":
             raise ValueError(f"{numbers.dtype} is no number")

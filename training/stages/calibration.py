@@ -32,6 +32,11 @@ from training.stages.setting import Setting, run_over
 
 Floats = NDArray[np.float64]
 
+KNOWN_PEOPLE = (
+    "the calibration clips are of people who train too, which says nothing of a new person: no set or interval is given"
+)
+"""What `clip-kfold` deals."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -48,9 +53,9 @@ def calibrate(
 ) -> tuple[Calibration, TemperatureFit | None]:
     """What the bundle needs, coverage on the test people included, and how the temperature was found, if there is one.
 
-    Sets and intervals hold for a window of a new person (hierarchical conformal). With too few calibration people
-    there are none, and the calibration says why; or, where `out_of_fold` has scores of training people by nets that did
-    not see them, a heuristic from these and the calibration people's.
+    Sets and intervals hold for a window of a new person (hierarchical conformal). With too few calibration people, and
+    where these train too, there are none, and the calibration says why; or, where they are few and `out_of_fold` has
+    scores of training people by nets that did not see them, a heuristic from these and the calibration people's.
     """
     fit = fitted_temperature(setting, net, needed)
     temperature = fit.temperature if fit else 1.0
@@ -63,6 +68,9 @@ def calibrate(
         temperature=temperature,
         out_of_fold=out_of_fold and _pooled(out_of_fold, OutOfFold(scores, own.person)),
     )
+    if setting.config.splits.protocol == "clip-kfold" and calibration.kind == "conformal":
+        nothing = dict.fromkeys(calibration.quantiles)
+        calibration = calibration.model_copy(update={"quantiles": nothing, "reason": KNOWN_PEOPLE})
     tested = setting.test.with_all(needed).labelled()
     if None not in calibration.quantiles.values() and len(tested):
         coverage = _coverage(setting, said_of(setting, net, tested, temperature), calibration.quantiles)

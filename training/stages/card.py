@@ -33,7 +33,7 @@ PROMISES = {
         "**heuristic:** where the table says so, sets and intervals come from pooled out-of-fold scores, because the "
         "calibration people were too few. They promise nothing for a new person, and may be too narrow."
     ),
-    "none": "Where the table says that no set or interval is given, the calibration people were too few.",
+    "none": "Where no set or interval is given, the table says why.",
 }
 """By kind of calibration."""
 
@@ -90,7 +90,7 @@ def _calibration(graph: GraphSpec) -> str:
     c = graph.calibration
     if c.reason is not None:
         return c.reason
-    return f"{c.confidence_level:.0%} from {c.windows} windows of {c.people} people"
+    return f"{100 * c.confidence_level:g}% from {c.windows} windows of {c.people} people"
 
 
 def _coverage(graphs: Sequence[GraphSpec]) -> Iterator[str]:

@@ -27,6 +27,11 @@ def check_parts(setting: Setting) -> None:
                 f"the {name} people have {count} labelled windows with {', '.join(config.modalities)}; "
                 f"at least {needed} are needed"
             )
+        if not setting.corpus.levels and bool((windows.targets == windows.targets[0]).all()):
+            raise SplitError(
+                f"all {count} labelled windows of the {name} people have the same values, with which nothing can agree "
+                "more or less; labels that differ are needed"
+            )
     if levels := setting.corpus.levels:
         classes = set(setting.pairs.labelled().targets.tolist())
         if len(classes) == 1:

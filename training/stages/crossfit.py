@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.nets.teacher import Teacher
 from training.data import WindowSet
-from training.loop import FitReport
+from training.loop import FitReport, TrainingError
 from training.stages.encoders import train_encoder
 from training.stages.setting import Setting
 from training.stages.teacher import train_teacher
@@ -39,7 +39,16 @@ def unseen(windows: WindowSet, fold: Tensor, number: int) -> WindowSet:
 
 
 def train_cross_fitted(setting: Setting, modalities: tuple[str, ...], number: int) -> tuple[Teacher, FitReport]:
-    """Teacher `number` of the cross-fitted ones: encoders and all on the people whom it will not teach."""
+    """Teacher `number` of the cross-fitted ones: encoders and all on the people whom it will not teach.
+
+    Raises TrainingError where these leave it too few labels: labels may be few, and all of a few people.
+    """
     own = replace(setting, train=unseen(setting.train, fold_of_person(setting), number))
+    kinds = len(torch.unique(own.pairs.labelled().targets, dim=0))
+    if kinds < 2:
+        raise TrainingError(
+            f"cross-fitted teacher {number} learns without the people whom it teaches, and the others have labels of "
+            f"{kinds} kinds, where it needs two: give a larger labels.fraction, or labels.by class"
+        )
     encoders = {modality: train_encoder(own, modality)[0] for modality in modalities}
     return train_teacher(own, encoders, modalities, name=f"teacher-{'+'.join(modalities)}-cross{number}")

@@ -24,7 +24,7 @@ def predict_people(
 
     No clip and no labelled frame is left out: a clip without an answer is wrong, and a frame without one gets the
     value of the last window that began before it, else of the clip's first, or the training mean where its clip has no
-    answered window.
+    answered window. A labelled window has its own answer; without one it is taken for a frame at its middle.
     """
     answered = windows.with_all(needed)
     task = setting.config.task
@@ -82,17 +82,20 @@ def _of_values(setting: Setting, windows: WindowSet, answered: WindowSet, output
     fallback = setting.train.labelled().targets.double().mean(dim=0).numpy()
     person, item, truth, said = [], [], [], []
     for clip in np.unique(windows.clip.numpy()):
-        own = windows.pick(windows.clip == int(clip))
         of_clip = answered.clip.numpy() == clip
+        seen, given = answered.pick(torch.from_numpy(of_clip)), outputs[of_clip]
         frames = setting.frames[clip]
         if frames is None:
-            labelled = own.labelled()
+            labelled = windows.pick(windows.clip == int(clip)).labelled()
             times_s, values = labelled.spans_s.mean(dim=1).numpy(), labelled.targets.double().numpy()
         else:
             there = np.isfinite(frames.values).all(axis=1)
             times_s, values = frames.times_s[there], frames.values[there].astype(np.float64)
         truth.append(values)
-        said.append(spread_over_frames(times_s, answered.spans_s.numpy()[of_clip], outputs[of_clip], fallback))
+        said.append(spread_over_frames(times_s, seen.spans_s.numpy(), given, fallback))
+        if frames is None:  # windows may overlap, and each has an answer of its own
+            _, at, by = np.intersect1d(labelled.rows.numpy(), seen.rows.numpy(), True, return_indices=True)
+            said[-1][at] = given[by]
         who = setting.corpus.clips[clip]
         person += [who.subject] * len(times_s)
         item += [f"{who.id} {i:07d}" for i in range(len(times_s))]

@@ -217,7 +217,8 @@ def prove_equal(
 ) -> None:
     """ONNX equals torch at batches of 1, 3 and 17, and each window's answer is the same alone as in the batch.
 
-    The task's output (N, C) differs in units of `scale` (C,), where it has some. Raises ExportError for what differs.
+    The task's output (N, C) differs in units of `scale` (C,), where it has some. Raises ExportError for what differs,
+    and for what is not a number.
     """
     names = student.available
     inputs = {m: examples.tensor(m) for m in names}
@@ -227,11 +228,11 @@ def prove_equal(
         with torch.no_grad():
             expected = [out.numpy() for out in Graph(student)(*tensors.values())]
         answers = session.run(None, {m: v.numpy() for m, v in tensors.items()})
-        difference = max(_apart(*both) for both in zip(answers, expected, units, strict=True))
-        if difference > PARITY:
+        difference = np.max([_apart(*both) for both in zip(answers, expected, units, strict=True)])
+        if not difference <= PARITY:  # NaN is no equal of anything
             raise ExportError(f"{names}: ONNX differs from torch by {difference:.2g} at a batch of {size}")
     alone = [session.run(None, {m: v[i : i + 1].numpy() for m, v in inputs.items()})[0] for i in range(17)]
-    if (difference := _apart(np.concatenate(alone), answers[0], units[0])) > INVARIANCE:
+    if not (difference := _apart(np.concatenate(alone), answers[0], units[0])) <= INVARIANCE:
         raise ExportError(f"{names}: an answer changes by {difference:.2g} with who shares the batch")
 
 
@@ -267,15 +268,22 @@ def _provenance(setting: Setting, metrics: Mapping[str, float], *, with_face_net
         protocol=f"{split.sentence}, fold {setting.config.fold} tested ({counts}), seed {setting.config.seed}",
         notes=corpus.notes,
         metrics=dict(metrics),
-        git_revision=_git_revision(),
+        git_revision=revision_of(Path(__file__).parent),
         licences=licences,
     )
 
 
-def _git_revision() -> str | None:
+def revision_of(folder: Path) -> str | None:
+    """The commit of the code in `folder`, ending in `-dirty` where files differ from it; None where git knows none."""
     git = shutil.which("git")
     if git is None:
         return None
-    here = Path(__file__).parent
-    done = subprocess.run([git, "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+
+    def said(*arguments: str) -> str:
+        command = [git, "--no-optional-locks", *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    if not said("ls-files", "."):
+        return None  # installed below a repository of somebody's own
+    return said("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None

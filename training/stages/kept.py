@@ -9,6 +9,7 @@ from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Teacher
 from training.distributed import is_first_rank
+from training.loop import TrainingError
 from training.replacing import whole_file
 from training.run_folder import RunFolder
 from training.stages.diagnostics import Measured, matrices, structure_diagnostics
@@ -16,7 +17,7 @@ from training.stages.encoders import train_encoder
 from training.stages.material import Encoders, Material
 from training.stages.methods import Method
 from training.stages.setting import Setting
-from training.stages.student import forget_ratios, train_student
+from training.stages.student import StudentError, forget_ratios, train_student
 from training.stages.teacher import train_teacher
 from training.stages.teaching import TeacherFolder
 from training.stages.tnet import hallucination_scores, train_tnets
@@ -58,11 +59,17 @@ def student_stages(
     method: Method,
     name: str,
 ) -> None:
-    """Stages 2 and 3 for one set of available modalities; the result is checkpoint `name`."""
+    """Stages 2 and 3 for one set of available modalities; the result is checkpoint `name`.
+
+    Raises StudentError where a teacher of the row's own, or the student, cannot be trained to its end.
+    """
     if not setting.config.missing(available) or folder.load(name) is not None:
         return  # with everything there the teacher itself is the student
     tnets = _tnets(setting, folder, encoders, teacher, available) if method.trained_tnet else {}
-    source = TeacherFolder(setting, folder, encoders, teacher, available).source(method)
+    try:
+        source = TeacherFolder(setting, folder, encoders, teacher, available).source(method)
+    except TrainingError as error:  # of a teacher that this row alone asks for
+        raise StudentError(str(error)) from error
     material = Material(encoders, tnets, teacher, source)
     trained = train_student(setting, available, material, method, name)
     metrics = asdict(trained.report) | {"weights": trained.weights, "gradient_ratio": trained.ratio}

@@ -1,7 +1,7 @@
 """Before the first stage: read the corpus, prepare its windows, and deal the people into parts."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from filelock import FileLock
 
+from models.spec import FACE
 from training.by_person import standardised_by_person
 from training.cache_folder import cache_root
 from training.config import ConfigError, RunConfig
@@ -23,6 +24,7 @@ from training.corpora.features import read_features
 from training.corpora.splits import PARTS, SplitError, split_clips
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
 from training.corpora.synthetic_features import synthesize_features
+from training.data import WindowSet
 from training.distributed import world_device
 from training.face_nets.fetch import cached_face_nets
 from training.feature_windows import feature_windows
@@ -66,7 +68,8 @@ def prepare_setting(config: RunConfig, scratch: Path) -> Setting:
     shown = standardised_by_person(prepared.windows, config.corpus.standardise_by_person, config.inputs)
     device = world_device()
     windows = seen_once(shown, config, prepared.key, cache_root() / "frozen", device)
-    noted = replace(corpus, notes=corpus.notes + prepared.notes + _notes(config))
+    notes = corpus.notes + prepared.notes + _notes(config) + notes_on_pictures(config, corpus)
+    noted = replace(corpus, notes=notes)
     setting = deal(config, noted, prepared._replace(windows=windows), scratch, device)
     return replace(setting, shown=originals(shown, windows), contents=contents_of(corpus, prepared))
 
@@ -81,12 +84,14 @@ def deal(config: RunConfig, corpus: Corpus, prepared: CorpusWindows, scratch: Pa
     parts = {
         part: prepared.windows.of_clips([clip.id in getattr(split, part) for clip in corpus.clips]) for part in PARTS
     }
+    train, select = (keep_labels(parts[part], config.labels, seed=config.seed) for part in ("train", "select"))
+    notes = _notes_on_labels(config, (parts["train"], parts["select"]), (train, select))
     setting = Setting(
         config=config,
-        corpus=corpus,
+        corpus=replace(corpus, notes=corpus.notes + notes),
         split=split,
-        train=keep_labels(parts["train"], config.labels, seed=config.seed),
-        select=keep_labels(parts["select"], config.labels, seed=config.seed),
+        train=train,
+        select=select,
         calibrate=parts["calibrate"].labelled(),
         test=parts["test"],
         frames=prepared.frames,
@@ -110,12 +115,18 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
                 f"A bundle takes {', '.join(asked)} standardised: whoever asks it must centre and scale them over all "
                 "of the person's recordings."
             )
-    notes += _notes_on_signals(config)
-    if config.labels.fraction < 1:
-        notes.append(
-            f"{config.labels.fraction:.0%} of the labels of training and selection people, {config.labels.by}."
-        )
-    return tuple(notes)
+    return tuple(notes + _notes_on_signals(config))
+
+
+def _notes_on_labels(config: RunConfig, all_: Sequence[WindowSet], kept: Sequence[WindowSet]) -> tuple[str, ...]:
+    """Which share of the labels was asked for, and what it came to: of whatever is drawn from one is kept at least."""
+    if config.labels.fraction == 1:
+        return ()
+    few, many = (sum(len(part.labelled()) for part in parts) for parts in (kept, all_))
+    return (
+        f"{100 * config.labels.fraction:g}% of the labels of training and selection people, {config.labels.by}: in "
+        f"seed {config.seed}, fold {config.fold} {few} of {many} windows keep theirs.",
+    )
 
 
 def _notes_on_signals(config: RunConfig) -> list[str]:
@@ -128,6 +139,17 @@ def _notes_on_signals(config: RunConfig) -> list[str]:
     if facial:
         notes.append(f"Facial EMG is used, from electrodes on the face: {', '.join(facial)}.")
     return notes
+
+
+def notes_on_pictures(config: RunConfig, corpus: Corpus) -> tuple[str, ...]:
+    """A sentence where a student learns from faces that a service would crop otherwise."""
+    cropped = sum(clip.pictures is not None for clip in corpus.clips)
+    if not cropped or not any(FACE in available for available in config.students):
+        return ()
+    return (
+        f"The faces of {cropped} of {len(corpus.clips)} clips were cropped by the corpus's owners; a service crops "
+        "them by the bundle's own nets, where these scores need not hold.",
+    )
 
 
 def read_windows(config: RunConfig) -> tuple[Corpus, CorpusWindows]:

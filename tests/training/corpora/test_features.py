@@ -297,6 +297,38 @@ def test_a_bad_table_is_named_with_its_column(
         read_features(path)
 
 
+def test_columns_of_any_type_that_holds_text_numbers_or_truth_values_can_have_nulls(tmp_path: Path) -> None:
+    columns = {
+        "label": pa.array([0, None, 1], type=pa.uint8()),
+        "group": pa.array(["anna", "ben", "ben"], type=pa.string_view()),
+        "face.smile": pa.array([True, None, False]),
+        "face.frown": pa.array([1, 2, None], type=pa.uint16()),
+    }
+
+    corpus = read_features(parquet(tmp_path / "f.parquet", columns, {"task": "classification", "classes": ["x", "y"]}))
+
+    assert corpus.labels.tolist() == [0, -1, 1]
+    assert corpus.group == ("anna", "ben", "ben")
+    np.testing.assert_array_equal(corpus.modalities["face"], [[1, 1], [NAN, 2], [0, NAN]])
+
+
+def test_truth_values_are_no_labels(tmp_path: Path) -> None:
+    for label in ([True, False], [True, None]):
+        columns = {"label": pa.array(label), "group": ["anna", "ben"], "face.smile": [1.0, 2.0]}
+        path = parquet(tmp_path / "f.parquet", columns, {"task": "classification", "classes": ["x", "y"]})
+
+        with pytest.raises(CorpusError, match=r"label is .*: expected whole numbers from 0 to 1"):
+            read_features(path)
+
+
+def test_no_one_of_several_values_is_called_as_their_mean_is(npz: Writer) -> None:
+    path = npz(task="regression", classes=None, values=["mean", "low"], label=np.ones((4, 2)))
+
+    with pytest.raises(CorpusError, match=r"values has mean: expected another name, since ccc_mean is the mean over a"):
+        read_features(path)
+    assert read_features(npz(task="regression", classes=None, values=["mean"], label=np.ones(4))).values == ("mean",)
+
+
 def test_text_that_is_not_utf8_is_named_with_its_column(tmp_path: Path) -> None:
     offsets, letters = np.array([0, 1, 2], np.int32), pa.py_buffer(b"\xff\xfe")
     latin = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets.tobytes()), letters])
@@ -419,6 +451,31 @@ def test_rows_that_stand_in_two_people_or_splits_are_leaks(npz: Writer) -> None:
         "note: voice is the same in rows of two splits, 1 times: first in row 0 (train) and row 2 (test).",
         "note: voice is the same in rows of two people, 1 times: first in row 0 (anna) and row 2 (ben).",
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("anna", "anna ", "'anna' and 'anna '"),  # padded, as tables of fixed width are
+        ("Zo\u00eb", "Zoe\u0308", r"'Zoe\\u0308' and 'Zo\\xeb'"),  # the same letters on the screen
+        ("anna k", "anna  k", "'anna  k' and 'anna k'"),
+    ],
+)
+def test_a_person_in_two_spellings_would_be_dealt_as_two_and_is_refused(
+    npz: Writer, one: str, other: str, said: str
+) -> None:
+    group = np.array([one, other, "ben", "ben"])
+
+    sentence = f"group has {said}: expected one spelling of each person, spaces and accents included"
+    assert check_features(npz(group=group))[0].startswith("problem: features.npz: group has ")
+    with pytest.raises(CorpusError, match=rf"^features\.npz: {sentence}\.$"):
+        read_features(npz(group=group))
+
+
+def test_names_that_look_different_are_of_different_people(npz: Writer) -> None:
+    group = ("1", "01", "Zoe", "Zo\u00eb")
+
+    assert read_features(npz(group=np.array(group))).group == group
 
 
 def test_one_persons_repeated_rows_and_missing_rows_are_no_leak(npz: Writer) -> None:

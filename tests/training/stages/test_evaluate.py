@@ -75,3 +75,20 @@ def test_the_constant_answer_is_of_the_same_items_as_any_nets_and_of_all_of_them
     for name in ("person", "item", "truth"):
         assert getattr(said, name).tolist() == getattr(constant, name).tolist()
     assert constant.answered.all()
+
+
+def test_windows_that_overlap_are_scored_by_their_own_answers(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("regression")
+    net = setting.new_teacher(("face",)).eval()
+    starts_s = torch.arange(len(setting.test), dtype=torch.float64)[:, None]
+    clip = setting.test.clip[:1].expand(len(setting.test))
+    test = replace(setting.test, clip=clip, spans_s=torch.cat([starts_s, starts_s + 3], dim=1))  # three cover a middle
+    test.observed["face"][5] = False
+    with torch.no_grad():
+        answers = net(test.batch(torch.arange(len(test))).tensors).output.numpy()
+
+    said = predict_people(setting, net, ("face",), test).said
+
+    known = np.delete(np.arange(len(test)), 5)
+    np.testing.assert_allclose(said[known], answers[known], atol=1e-6)
+    np.testing.assert_allclose(said[5], (answers[4] + answers[6]) / 2, atol=1e-6)  # those that cover its middle

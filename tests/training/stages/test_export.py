@@ -1,5 +1,6 @@
 """What leaves the house: a bundle that computes what torch computes, and holds nobody."""
 
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from models import bundle
 from models.nets.student import Student
 from training.replacing import FolderInUseError
 from training.stages.calibration import calibrate
-from training.stages.export import ExportError, Graph, Measured, export_bundle, prove_equal
+from training.stages.export import ExportError, Graph, Measured, export_bundle, prove_equal, revision_of
 from training.stages.setting import Setting
 
 MakeSetting = Callable[[str], Setting]
@@ -148,6 +149,15 @@ def test_onnx_equals_torch_to_a_share_of_a_standard_deviation(
         prove(setting, off=wrong)
 
 
+def test_a_runtime_that_says_no_number_does_not_equal_torch(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("regression")
+
+    with pytest.raises(ExportError, match="ONNX differs from torch by nan at a batch of 1"):
+        prove(setting, off=np.nan)
+    with pytest.raises(ExportError, match="ONNX differs from torch by nan at a batch of 1"):
+        prove(setting, off=0.0, alone=np.nan)
+
+
 @pytest.mark.parametrize(("factor", "shift"), [(1e4, 5e4), (1e-6, 0.0)])
 def test_an_answer_is_the_same_in_any_batch_to_a_share_of_a_standard_deviation(
     toy_setting: MakeSetting, factor: float, shift: float
@@ -169,6 +179,27 @@ def test_a_manifest_holds_the_notes_of_the_protocol(toy_setting: MakeSetting, tm
 
     assert made.manifest.provenance.notes == ("Facial EMG is used.",)
     assert "- Facial EMG is used." in (made.path / "card.md").read_text()
+
+
+def test_a_revision_is_of_the_code_itself_and_says_where_that_has_changed(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+        done = subprocess.run(["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text("a = 1")
+    (tmp_path / "installed").mkdir()
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    git("tag", "--annotate", "v1", "--message", "v1")
+
+    assert revision_of(tmp_path / "code") == git("rev-parse", "HEAD")
+    (tmp_path / "code" / "a.py").write_text("a = 2")
+    (tmp_path / "installed" / "a.py").write_text("a = 2")
+    assert revision_of(tmp_path / "code") == git("rev-parse", "HEAD") + "-dirty"
+    assert revision_of(tmp_path / "installed") is None
 
 
 def test_a_bundle_is_never_written_over_something_else(toy_setting: MakeSetting, tmp_path: Path) -> None:

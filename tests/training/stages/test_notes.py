@@ -1,5 +1,6 @@
 """What every result says of how it was made: the channels of signals, facial ones by name, and who standardises."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 from models.spec import FeatureSpec, InputSpec, SignalSpec
 from training.config import CorpusConfig, RunConfig
-from training.stages.prepare import prepare_setting
+from training.corpora.clip import Clip
+from training.stage_config import LabelsConfig
+from training.stages.prepare import notes_on_pictures, prepare_setting
 from training.stages.setting import Setting
 
 
@@ -22,7 +25,7 @@ def corpus(tmp_path: Path) -> Path:
     return file
 
 
-def prepared(root: Path, channel: str, *by_person: str) -> Setting:
+def prepared(root: Path, channel: str, *by_person: str, labels: float = 1.0) -> Setting:
     config = RunConfig(
         name="notes",
         corpus=CorpusConfig(kind="features", root=root, task="classification", standardise_by_person=by_person),
@@ -38,6 +41,7 @@ def prepared(root: Path, channel: str, *by_person: str) -> Setting:
         ),
         modalities=("face", "eda", "emg"),
         students=(("face",), ("face", "eda")),
+        labels=LabelsConfig(fraction=labels),
         tracker="none",
     )
     return prepare_setting(config, root.parent / "scratch")
@@ -61,3 +65,27 @@ def test_who_asks_a_bundle_is_told_what_to_standardise(corpus: Path) -> None:
     assert notes[0] == "Standardised by person over all of each person's recordings: eda, emg."
     assert notes[1].startswith("A bundle takes eda standardised: whoever asks it must centre and scale")
     assert prepared(corpus, "emg_trapezius", "emg").corpus.notes[1].startswith("Signals: ")
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.125, "12.5%"), (0.01, "1%")])
+def test_a_share_of_the_labels_is_told_with_what_it_comes_to(corpus: Path, share: float, told: str) -> None:
+    setting, everything = prepared(corpus, "emg_trapezius", labels=share), prepared(corpus, "emg_trapezius")
+
+    assert sum(len(part.labelled()) for part in (setting.train, setting.select)) == 4  # of each part one a class
+    assert setting.corpus.notes[-1] == (
+        f"{told} of the labels of training and selection people, class: in seed 0, fold 0 4 of 28 windows keep theirs."
+    )
+    assert everything.corpus.notes == setting.corpus.notes[:-1]
+
+
+def test_faces_that_others_have_cropped_are_said_to_be_where_a_student_sees_them(corpus: Path) -> None:
+    setting = prepared(corpus, "emg_trapezius")
+    clips = [Clip(str(i), "somebody", video=None, pictures=corpus.parent if i < 2 else None) for i in range(3)]
+    config, pictures = setting.config, replace(setting.corpus, clips=tuple(clips))
+
+    assert notes_on_pictures(config, pictures) == (
+        "The faces of 2 of 3 clips were cropped by the corpus's owners; a service crops them by the bundle's own nets, "
+        "where these scores need not hold.",
+    )
+    assert notes_on_pictures(config.model_copy(update={"students": (("eda",),)}), pictures) == ()
+    assert notes_on_pictures(config, replace(pictures, clips=tuple(clips[2:]))) == ()

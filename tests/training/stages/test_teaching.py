@@ -11,8 +11,10 @@ from models.nets.teacher import Teacher
 from training.losses.ot import similarity
 from training.run_folder import RunFolder
 from training.stages.encoders import train_encoder
-from training.stages.methods import METHODS
+from training.stages.kept import student_stages
+from training.stages.methods import METHODS, Method
 from training.stages.setting import Setting
+from training.stages.student import StudentError
 from training.stages.teaching import TeacherFolder
 
 MakeSetting = Callable[[str], Setting]
@@ -51,3 +53,21 @@ def test_the_untrained_teacher_sees_features_of_any_range_as_stage_0_does(
         own, stage_0 = untrained.encoders[modality].state_dict(), train_encoder(far, modality)[0]
         assert torch.equal(own["centre"], stage_0["centre"])
         assert torch.equal(own["spread"], stage_0["spread"])
+
+
+@pytest.mark.parametrize(("task", "kinds"), [("classification", "1"), ("regression", "0")])
+def test_a_row_whose_own_teacher_has_too_few_labels_to_learn_from_fails_alone(
+    toy_setting: MakeSetting, tmp_path: Path, task: str, kinds: str
+) -> None:
+    setting = toy_setting(task)
+    kept = setting.train.person == setting.train.person[0]  # all labels are one person's
+    if kinds == "1":
+        kept |= setting.train.targets == 2  # and of all others a single class
+    setting = replace(setting, train=setting.train.with_labels_of(kept))
+    joint = setting.new_teacher(setting.config.modalities)
+    row = Method(terms=("KD",), teacher="cross-fitted", trained_tnet=False)
+
+    with pytest.raises(
+        StudentError, match=rf"^cross-fitted teacher \d learns .* have labels of {kinds} kinds, where it"
+    ):
+        student_stages(setting, RunFolder(tmp_path), {}, joint, ("face",), row, "row")

@@ -42,11 +42,18 @@ if TYPE_CHECKING:
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI's own would send the messages of exceptions, which may quote what a caller sent."""
-DESCRIPTION = "Pain, valence and arousal from the modalities that are really there."
+DESCRIPTION = (
+    "Pain, valence and arousal from the modalities that are really there. For research: not a medical device, and not "
+    "for diagnosis. Not listed here: live streams at `WS /stream/pain` and `WS /stream/valence-arousal`, and tensors "
+    "at `/v2`, the Open Inference Protocol."
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """An app that loads its bundles when it starts. `app.state.lifecycle` tells when it is ready, or why it is not."""
+    """An app that loads its bundles when it starts. `app.state.lifecycle` tells when it is ready, or why it is not.
+
+    Raises SettingsError where a setting names a file that cannot be used, or needs a package that is missing.
+    """
     telemetry = Telemetry(latency_objective_s=settings.latency_objective_s)
     access = Access(settings)
     lifecycle = Lifecycle(settings, telemetry)

@@ -177,17 +177,22 @@ def load_candidates(
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a folder is there, with nothing in it."""
-    return folder.is_dir() and not any(folder.iterdir())
+    """Whether a folder is there, with nothing in it that counts."""
+    return folder.is_dir() and all(is_hidden(path) for path in folder.iterdir())
+
+
+def is_hidden(path: Path) -> bool:
+    """What an export or a copy has not finished has such a name, and so have a file system's own folders."""
+    return path.name.startswith(".")
 
 
 def bundle_folders(folder: Path) -> Sequence[Path]:
-    """`folder` itself if it holds a manifest, else its sub-folders that do, sorted by name."""
+    """`folder` itself if it holds a manifest, else its sub-folders that do and are not hidden, sorted by name."""
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder; name a bundle, or a folder of bundles")
     if (folder / MANIFEST).exists():
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    found = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}") if not is_hidden(path.parent))
     if not found:
         raise BundleError(f"{folder} holds no bundle: no {MANIFEST} in it or in a folder of it; run `pkdot export`")
     return found

@@ -26,6 +26,8 @@ class BundleSeries:
         self.loaded: tuple[LoadedBundle, ...] = ()
         self.owners: dict[str, Identity] = {}
         """By the runner's key: the first bundle that has the graph."""
+        self.followed: set[Identity] = set()
+        """Whose series have not ended."""
 
     def follow(self, shelf: BundleShelf) -> None:
         """Begin the series of this shelf's bundles, and end those of others as soon as nobody holds them."""
@@ -35,22 +37,24 @@ class BundleSeries:
             if id(loaded) not in kept:
                 weakref.finalize(loaded, self.unloaded, loop, loaded.identity).atexit = False
         self.loaded = shelf.everything()
+        self.followed |= {loaded.identity for loaded in self.loaded}
         for loaded in reversed(self.loaded):
             self.owners |= {runner.key: loaded.identity for runner in loaded.runners.values()}
             self.watch_hallucinations(loaded)
             self.telemetry.bundle_info.labels(*loaded.identity).set(1)
+        for loaded in shelf.answering():
+            self.telemetry.bundle_answers(*loaded.identity)
 
     def watch_hallucinations(self, loaded: LoadedBundle) -> None:
         """Measure how unusual what its graphs hallucinate is, where the bundle tells what is usual."""
         for graph in loaded.bundle.manifest.graphs:
             runner = loaded.runners[frozenset(graph.available)]
-            measured = partial(self.hallucinated, runner.key, graph.uncertainty_reference)
+            measured = partial(self.hallucinated, loaded.identity, graph.uncertainty_reference)
             runner.watch_all(measured if graph.uncertainty_reference else None)
 
-    def hallucinated(self, key: str, usual: Mapping[str, Moments], expected: Mapping[str, Array]) -> None:
-        """Count the windows of a run; called on a device's thread."""
-        owner = self.owners.get(key)
-        if owner is not None:
+    def hallucinated(self, owner: Identity, usual: Mapping[str, Moments], expected: Mapping[str, Array]) -> None:
+        """Count the windows of a run; called on a device's thread. A shadow may have the same graph as its bundle."""
+        if owner in self.followed:
             for modality, moments in usual.items():
                 self.telemetry.hallucinated(owner, modality, distances(expected[modality], moments))
 
@@ -64,6 +68,7 @@ class BundleSeries:
         if identity in {loaded.identity for loaded in self.loaded}:
             return
         self.owners = {key: owner for key, owner in self.owners.items() if owner != identity}
+        self.followed.discard(identity)
         self.telemetry.forget(*identity)
 
     def observe(self, report: BatchReport) -> None:

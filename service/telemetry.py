@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from models.bundle import Bundle
+from models.spec import Task
 from service.context import RequestContext
+from service.errors import ServiceError, SpoolFull
 from service.tally import Answered
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -22,6 +24,8 @@ VALUES: Final = (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2
 MIN_UTILIZATION: Final = 0.01
 """Envoy ignores a report of 0."""
 RATE_HALF_LIFE_S: Final = 5.0
+OURS_TO_BLAME: Final = ("crashed", "failed", "garbled")
+"""Ends of a decoder that ordinary damaged files do not bring about."""
 REPORT_S: Final = 0.05
 """How long a load report is good for: to make one takes as long as all other headers together."""
 
@@ -111,6 +115,13 @@ class Telemetry:
         self.windows_of, self.batches_of = cache(self.windows.labels), cache(self.batches.labels)
         """Of bundles: `forget` ends them."""
 
+        # Prometheus sees no growth in a series that begins with its first count: what alarms wait for begins at 0
+        for task in get_args(Task):
+            for error in (ServiceError, SpoolFull):
+                self.requests_of(task, str(error.status), error.code)
+        for cause in OURS_TO_BLAME:
+            self.decoder_exits.labels(cause)
+
         self.watch("queue_items", "Windows that wait for the device.", lambda: self.queue_items())
         self.watch(
             "queue_predicted_seconds",
@@ -177,6 +188,10 @@ class Telemetry:
         """Remove what was measured with the shadow of a bundle; another one begins anew."""
         self.shadow_difference.remove_by_labels({"bundle": bundle})
         self.shadow_windows.remove_by_labels({"bundle": bundle})
+
+    def bundle_answers(self, bundle: str, version: str) -> None:
+        """From now on requests may be answered by this bundle."""
+        self.batches_of(bundle, version, "failed")
 
     def batch_ended(self, bundle: tuple[str, str], outcome: str, size: int, seconds: float) -> None:
         """A graph of `bundle` (name, version) ran on `size` windows."""

@@ -32,6 +32,7 @@ def pkdot(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
         (("corpus", "check", "biovid", "nowhere"), "nowhere"),
         (("train",), "the following arguments are required"),
         (("compare", RECIPE, "--seeds", "0"), "expected a whole number of at least 1, got '0'"),
+        (("demo", "--port", "99999"), "expected a port from 0 to 65535, got '99999'"),
         (("compare", RECIPE, RECIPE), "two recipes are named synthetic-pain"),
         (("export", "nowhere", "bundle"), "holds no config.yaml"),
         (("train", RECIPE, "--set", "corpus.root=nowhere", "--out", "run"), "nowhere has no samples.csv"),

@@ -11,7 +11,7 @@ import pytest
 
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
-from service.bundles import ShelfReader, UnknownBundle
+from service.bundles import ShelfReader, UnknownBundle, is_empty
 from service.candidates import Candidates
 from service.provider_options import CPU
 from service.providers import Providers
@@ -90,6 +90,14 @@ def test_two_bundles_of_one_name_are_refused(tmp_path, make_pain_bundle):
 
     with pytest.raises(BundleError, match="two bundles are named 'pain-test'"):
         load(tmp_path)
+
+
+def test_what_is_still_being_written_beside_a_bundle_is_not_read(tmp_path, make_pain_bundle):
+    make_pain_bundle(tmp_path / ".pain.k3x", seed=5)
+    assert is_empty(tmp_path)
+
+    make_pain_bundle(tmp_path / "pain")
+    assert [loaded.bundle.path.name for loaded in load(tmp_path).bundles] == ["pain"]
 
 
 def test_equal_graphs_and_face_nets_are_loaded_once(tmp_path, make_pain_bundle):

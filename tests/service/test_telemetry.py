@@ -1,6 +1,6 @@
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.testclient import TestClient
 
+from models.spec import Task
 from service.app import create_app
 from service.context import RequestContext
 from service.settings import Settings
@@ -83,6 +84,23 @@ def test_the_page_names_every_metric_with_its_labels_and_no_other(scraped: dict[
 
     assert {name: kind for name, _, kind in rows} == scraped
     assert {name: labels for name, labels, _ in rows if name in CONTRACT} == CONTRACT
+
+
+def test_what_alarms_wait_for_is_there_before_it_happens() -> None:
+    telemetry = Telemetry(latency_objective_s=1)
+    telemetry.bundle_answers("pain", "1")
+    text = telemetry.exposition().decode()
+
+    for series in (
+        *(f'requests_total{{code="internal",status="500",task="{task}"}}' for task in get_args(Task)),
+        *(f'requests_total{{code="spool_full",status="507",task="{task}"}}' for task in get_args(Task)),
+        *(f'decoder_exits_total{{cause="{cause}"}}' for cause in ("crashed", "failed", "garbled")),
+        'batches_total{bundle="pain",outcome="failed",version="1"}',
+    ):
+        assert f"pkdot_{series} 0.0\n" in text
+
+    telemetry.forget("pain", "1")
+    assert 'bundle="pain"' not in telemetry.exposition().decode()
 
 
 class Clock:

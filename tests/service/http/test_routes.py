@@ -179,6 +179,19 @@ def test_openapi_describes_every_route_and_resolves_every_reference(client: Test
             assert client.request(method, path).status_code not in {404, 405}
 
 
+def test_openapi_describes_every_field_of_every_answer(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+
+    assert "not of the pain that somebody feels" in schemas["PainReply"]["description"]
+    assert "calibrated to each person" in schemas["PainReply"]["properties"]["level"]["description"]
+    assert [
+        f"{name}.{key}"
+        for name, schema in schemas.items()
+        for key, field in schema["properties"].items()
+        if not field.get("description")
+    ] == []
+
+
 def test_openapi_documents_the_forms_and_the_problems(client: TestClient) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/predict/pain"]["post"]
 

@@ -93,7 +93,7 @@ class Admission:
         """A place for a request whose body has `declared_bytes` (None: it does not say). Raises Overloaded.
 
         `kind` tells whose work is alike; there are few. `expected` is one that joins a run which has a place already:
-        it gets one beyond `max_requests` too.
+        it gets one beyond `max_requests` too. There are no more such runs than places, so those get as many again.
         """
         self.refuse(declared_bytes, expected=expected)
         place = Place(self, kind, STEP_BYTES if declared_bytes is None else 1)
@@ -109,7 +109,7 @@ class Admission:
 
     def refuse(self, declared_bytes: int | None, entering: int = 0, *, expected: bool = False) -> None:
         """Raise Overloaded where `place` would, after as many others as are `entering`."""
-        if self.at_work + entering >= self.max_requests and not expected:
+        if self.at_work + entering >= self.max_requests * (2 if expected else 1):
             why = f"{self.at_work + entering} requests are at work, as many as are allowed"
             raise self.overloaded(why, self.mean_request_s / self.max_requests)
         self.weigh(self.queued_s() + self.coming_s, self.max_queue_s)

@@ -70,6 +70,7 @@ class Request:
     """The items of one `run`, and what has become of them."""
 
     __slots__ = (
+        "__weakref__",
         "answer",
         "arrived_s",
         "computed",

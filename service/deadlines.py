@@ -3,6 +3,7 @@
 import math
 from heapq import heapify, heappop, heappush
 from typing import Final, Generic, Protocol, TypeVar
+from weakref import ref
 
 TOLERATED: Final = 64
 
@@ -22,10 +23,13 @@ R = TypeVar("R", bound=Limited)
 
 
 class Deadlines(Generic[R]):
-    """A heap. Requests that are done stay in it until they come to its top, or outnumber the others."""
+    """A heap, which keeps no request alive: each holds all that was sent with it, and may be done long before its time.
+
+    The places of those that are done stay in it until they come to its top, or outnumber the others.
+    """
 
     def __init__(self) -> None:
-        self.heap: list[tuple[float, int, R]] = []
+        self.heap: list[tuple[float, int, ref[R]]] = []
         self.added = 0
         self.limit = TOLERATED
 
@@ -34,16 +38,16 @@ class Deadlines(Generic[R]):
         if request.deadline_s == math.inf:
             return
         self.added += 1
-        heappush(self.heap, (request.deadline_s, self.added, request))
+        heappush(self.heap, (request.deadline_s, self.added, ref(request)))
         if len(self.heap) > self.limit:
-            self.heap = [entry for entry in self.heap if not entry[2].done()]
+            self.heap = [entry for entry in self.heap if waiting(entry[2]) is not None]
             heapify(self.heap)
             self.limit = max(TOLERATED, 2 * len(self.heap))
 
     def earliest_s(self) -> float:
         """The deadline of the first request that is not done; inf where there is none."""
         heap = self.heap
-        while heap and heap[0][2].done():
+        while heap and waiting(heap[0][2]) is None:
             heappop(heap)
         return heap[0][0] if heap else math.inf
 
@@ -51,4 +55,11 @@ class Deadlines(Generic[R]):
         """Those that are not done and whose time is over at `limit_s` or before, the earliest first."""
         if self.earliest_s() > limit_s:
             return []
-        return [request for deadline_s, _, request in sorted(self.heap) if deadline_s <= limit_s and not request.done()]
+        early = sorted(entry for entry in self.heap if entry[0] <= limit_s)
+        return [request for _, _, held in early if (request := waiting(held)) is not None]
+
+
+def waiting(held: "ref[R]") -> R | None:
+    """The request, unless it is done."""
+    request = held()
+    return None if request is None or request.done() else request

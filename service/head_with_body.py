@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, Final
 
+from service.closing import close
+
 JOIN_BYTES: Final = 65_536
 """A larger piece of a body is sent by itself, since to join is to copy."""
 INTERIM: Final = b"HTTP/1.1 1"
@@ -40,7 +42,7 @@ class HeadWithBody:
 
     def close(self) -> None:
         self.flush()
-        self.transport.close()
+        close(self.transport)
 
     def answered(self) -> None:
         """The next that is written is a head again."""

@@ -72,6 +72,8 @@ class Lines:
         self.held: deque[bytes] = deque()
         self.begun = self.introduced = False
         """Whether the status, and the first line, have been sent."""
+        self.foot = b""
+        """The line that tells of success, once all windows are held before it."""
         self.last = b""
         self.last_within_s = UNREAD_S
         """The last piece, and how soon it must be taken."""
@@ -131,12 +133,14 @@ class Lines:
 
     async def end(self, preparation: Preparation) -> None:
         """The last line, behind all windows; it leaves with `close`."""
-        self.held.append(self.summary(preparation))
+        self.foot = self.summary(preparation)
+        self.held.append(self.foot)
         await self.flush(last=True)
 
     async def retell(self, lines: Sequence[bytes]) -> None:
         """All lines of an answer that others' work has given, `retold`; the last leave with `close`."""
         self.held += lines
+        self.foot = lines[-1]
         await self.flush(last=True)
 
     async def give_sign(self) -> None:
@@ -152,8 +156,10 @@ class Lines:
         await self.flush()
 
     async def fail(self, error: ServiceError) -> None:
-        """The last line of a stream that cannot be completed; it leaves with `close`."""
+        """The last line of a stream that cannot be completed, in the place of any other; it leaves with `close`."""
         self.context.code = error.code
+        if self.held and self.held[-1] is self.foot:
+            self.held.pop()
         problem = problem_of(error, self.context.request_id)
         self.held.append(line("error", {"problem": problem}))
         self.last_within_s = FAREWELL_S
@@ -171,11 +177,11 @@ class Lines:
         """Send what is held, but for the `last` piece. Raises ClientGone where it is not taken."""
         async with self.sending:
             if not self.begun:
+                headers = [(b"content-type", MEDIA_TYPE.encode())]
+                await self.push({"type": "http.response.start", "status": 200, "headers": headers}, UNREAD_S)
                 self.begun = True
                 self.next_sign_s = time.monotonic() + PROGRESS_S
                 self.news.set()  # who waits for the time of the next sign must wait less
-                headers = [(b"content-type", MEDIA_TYPE.encode())]
-                await self.push({"type": "http.response.start", "status": 200, "headers": headers}, UNREAD_S)
             if not self.introduced and self.preparation is not None:
                 self.introduced = True
                 self.held.appendleft(self.start(self.preparation))
@@ -185,7 +191,7 @@ class Lines:
                 if last and not more:
                     self.last = body
                 else:
-                    await self.push({"type": "http.response.body", "body": body, "more_body": True}, UNREAD_S)
+                    await self.push_piece(body)
 
     def take(self) -> bytes:
         """What comes next of what is held: whole lines, so that one that tells of a failure may always follow."""
@@ -195,6 +201,13 @@ class Lines:
             taken.append(self.held.popleft())
             size += len(taken[-1])
         return b"".join(taken)
+
+    async def push_piece(self, body: bytes) -> None:
+        try:
+            await self.push({"type": "http.response.body", "body": body, "more_body": True}, UNREAD_S)
+        except asyncio.CancelledError:
+            self.held.appendleft(body)  # the server writes all of it or, where it waits for the client, nothing
+            raise
 
     async def push(self, message: Message, within_s: float) -> None:
         try:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.closing import UNREAD_S
 from service.framing import (
     BAD_REQUEST,
     CLOSE,
@@ -38,8 +39,6 @@ MAX_PIPELINED: Final = 16
 """Requests that may wait on one connection for the answer to an earlier one."""
 GATHER_S: Final = 0.01
 """So long a body gathers, unless it ends or grows beyond `READ_BYTES`, before the app is woken for what came of it."""
-UNREAD_S: Final = 30.0
-"""A client that takes nothing of its answer for so long is given up."""
 CUT_SHORT: Final = "cut_short"
 """In the state of a scope whose client closed its side before the body was complete."""
 OK: Final = 200

@@ -66,20 +66,20 @@ class KeyRing:
             raise Unauthenticated(f"{why}; send one as Authorization: Bearer KEY (a stream: `token` in its hello)")
         return key
 
-    def welcome(self, key: ApiKey) -> None:
-        """Raise RateLimited where no other request of this key may come in."""
+    def welcome(self, key: ApiKey, *, expected: bool = False) -> None:
+        """Raise RateLimited where no other request of this key may come in.
+
+        `expected` is one that joins a run which counts already: as many of them as the limit come in beyond it, since
+        there are no more such runs.
+        """
         use = self.uses[key.caller]
-        if key.limit is not None and use.at_work >= key.limit:
+        if key.limit is not None and use.at_work >= key.limit * (2 if expected else 1):
             raise self.rate_limited(key.limit, use)
 
     @contextmanager
     def admitted(self, key: ApiKey, *, expected: bool = False) -> Iterator[None]:
-        """The same, with the request at work meanwhile.
-
-        `expected` is one that joins a run which counts already: it comes in beyond the limit too.
-        """
-        if not expected:
-            self.welcome(key)
+        """The same, with the request at work meanwhile."""
+        self.welcome(key, expected=expected)
         use = self.uses[key.caller]
         use.at_work += 1
         begin_s = self.clock()

@@ -1,12 +1,13 @@
 """uvicorn's WebSockets, with what it leaves out: handshakes that cannot be read, clients that do not read."""
 
+import asyncio
 from typing import Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-UNREAD_S: Final = 30.0
-"""A client that takes nothing of what was sent for so long is given up."""
+from service.closing import UNREAD_S, ClosedInTime
+
 MAX_FRAGMENTS: Final = 1024
 """Parts of one message; they may be empty, so the limit of its bytes does not bound them."""
 
@@ -17,6 +18,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.unread_timer: Any = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(ClosedInTime(transport))  # type: ignore[arg-type]  # it has all methods of the other
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

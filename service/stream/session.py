@@ -16,7 +16,7 @@ from service import schemas
 from service.answers import answer_window, bundle_reply, bundle_warnings, warnings, window_reply
 from service.batcher import BatchInterrupted
 from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
-from service.bundles import UnknownBundle
+from service.bundles import BundleShelf, UnknownBundle
 from service.channel import Channel
 from service.context import RequestContext
 from service.errors import (
@@ -28,9 +28,8 @@ from service.errors import (
     UploadTooSlow,
     from_media,
 )
-from service.lifecycle import Resources
 from service.offload import ended, offload
-from service.pipeline import Computed, Question
+from service.pipeline import Computed, Pipeline, Question
 from service.sandbox.process import SandboxLost
 from service.stream.assembly import Assembly, Ready
 from service.stream.clock import Clock
@@ -62,10 +61,10 @@ class Asked:
     max_message_bytes: int
 
     @classmethod
-    def of(cls, hello: Hello, task: Task, resources: Resources, max_message_bytes: int) -> Self:
+    def of(cls, hello: Hello, task: Task, shelf: BundleShelf, max_message_bytes: int) -> Self:
         """Raises InvalidField where no bundle, or none of this name, can answer from what is announced."""
         try:
-            bundle = resources.shelf.find(task, hello.bundle)
+            bundle = shelf.find(task, hello.bundle)
         except UnknownBundle as error:
             raise InvalidField([FieldError("bundle", str(error))]) from None
         spec = bundle.bundle.manifest.inputs
@@ -107,13 +106,13 @@ class Session:
         asked: Asked,
         socket: WebSocket,
         context: RequestContext,
-        resources: Resources,
+        pipeline: Pipeline,
         telemetry: Telemetry,
         threads: Executor,
         leave: asyncio.Event,
     ) -> None:
         self.asked, self.socket, self.context = asked, socket, context
-        self.resources, self.telemetry, self.threads, self.leave = resources, telemetry, threads, leave
+        self.pipeline, self.telemetry, self.threads, self.leave = pipeline, telemetry, threads, leave
         spec = asked.question.bundle.bundle.manifest.inputs
         self.clock = Clock(spec.window_s, asked.hop_s)
         self.mailbox = Mailbox()
@@ -195,7 +194,7 @@ class Session:
 
     def work(self) -> None:
         """In a thread: everything from decoding to whole windows."""
-        question, pipeline = self.asked.question, self.resources.pipeline
+        question, pipeline = self.asked.question, self.pipeline
         spec, nets = question.bundle.bundle.manifest.inputs, question.bundle.face_nets
         viewer, decoder = None, PictureDecoder(pipeline.open_decoder, pipeline.limits)
         if self.asked.hello.video is not None and spec.face is not None and nets is not None:
@@ -244,7 +243,7 @@ class Session:
 
     async def compute(self, ready: Ready) -> list[Computed]:
         """A window that cannot be computed, or not in its time, has no output: the next one may do better."""
-        question, pipeline = self.asked.question, self.resources.pipeline
+        question, pipeline = self.asked.question, self.pipeline
         deadline_s = time.monotonic() + max(self.asked.hop_s, MIN_WINDOW_TIMEOUT_S)
         try:
             return await pipeline.run(question, ready.rows, deadline_s, self.context)

@@ -66,13 +66,20 @@ class Streams:
         """Raises ServiceError, ClientGone and GoingAway."""
         if self.lifecycle.draining:
             raise GoingAway
-        resources = self.lifecycle.require(context.request_id)
+        self.lifecycle.require()
         hello = await self.hello(socket, context.client)
         if self.lifecycle.draining:
             raise GoingAway
         with self.access.admitted(hello.token, context), self.place() as leave:
-            asked = Asked.of(hello, task, resources, self.settings.max_stream_message_bytes)
-            await Session(asked, socket, context, resources, self.telemetry, self.threads, leave).run()
+            await self.begun(task, hello, socket, context, leave).run()
+
+    def begun(
+        self, task: Task, hello: Hello, socket: WebSocket, context: RequestContext, leave: asyncio.Event
+    ) -> Session:
+        """A stream, which may last for days: of all that is loaded it holds its own bundle. Raises ServiceError."""
+        resources = self.lifecycle.require(context.request_id)
+        asked = Asked.of(hello, task, resources.shelf, self.settings.max_stream_message_bytes)
+        return Session(asked, socket, context, resources.pipeline, self.telemetry, self.threads, leave)
 
     async def hello(self, socket: WebSocket, address: str) -> Hello:
         """Raises ServiceError and ClientGone."""

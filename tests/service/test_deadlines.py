@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import dataclass
+from weakref import ref
 
 from service.deadlines import TOLERATED, Deadlines
 
@@ -32,8 +33,21 @@ def test_the_heap_says_what_a_sorted_list_would():
 
 def test_those_who_are_done_are_not_kept_behind_one_who_waits():
     deadlines = Deadlines[Asked]()
-    deadlines.add(Asked(0.0))
+    waits = Asked(0.0)
+    deadlines.add(waits)
     for n in range(10_000):
         deadlines.add(Asked(1.0 + n, over=True))
 
     assert len(deadlines.heap) <= TOLERATED + 1
+    assert deadlines.until(math.inf) == [waits]
+
+
+def test_what_one_who_is_done_asked_for_is_given_up_behind_one_who_waits():
+    deadlines, waits, leaves = Deadlines[Asked](), Asked(0.0), Asked(1.0)
+    deadlines.add(waits)
+    deadlines.add(leaves)
+    held = ref(leaves)
+    del leaves
+
+    assert held() is None
+    assert deadlines.until(1.0) == [waits]

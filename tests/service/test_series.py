@@ -18,6 +18,7 @@ from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
 from models.manifest import Moments
 from service.bundles import BundleShelf, ShelfReader
+from service.candidates import Candidates
 from service.provider_options import CPU
 from service.providers import Providers
 from service.runtime import GraphRunner
@@ -104,6 +105,31 @@ def test_a_manifest_that_now_tells_of_uncertainty_is_measured_although_its_graph
 
     assert before.bundles[0].bundle.manifest.graphs[0].uncertainty == {}
     assert values["count"] == 3
+
+
+def test_a_shadow_that_is_calibrated_anew_counts_for_itself(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:
+    with_uncertainty(make_pain_bundle(tmp_path / "b"), uncertainty_reference={"eda": USUAL})
+    with_uncertainty(make_pain_bundle(tmp_path / "s", quantile=0.5), uncertainty_reference={"eda": USUAL})
+    shadow = Candidates(folder=tmp_path / "s", share=1)
+    shelf = ShelfReader(tmp_path / "b", providers=Providers((CPU,)), plan=PLAN, shadow=shadow).read()
+    versions = [loaded.bundle.version for loaded in (*shelf.bundles, *shelf.shadows)]
+    telemetry = Telemetry(latency_objective_s=1)
+
+    async def follow() -> None:
+        BundleSeries(telemetry).follow(shelf)
+
+    asyncio.run(follow())
+    runner, beside = (next(iter(loaded.runners.values())) for loaded in (*shelf.bundles, *shelf.shadows))
+    assert runner.key == beside.key
+    beside.run(windows(beside))
+    beside.run(windows(beside))
+    runner.run(windows(runner))
+    counts = {
+        sample.labels["version"]: sample.value
+        for sample in telemetry.hallucination_distance.collect()[0].samples
+        if sample.name.endswith("_count")
+    }
+    assert counts == dict(zip(versions, (3, 6), strict=True))
 
 
 def test_windows_that_only_fill_a_batch_do_not_count(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:

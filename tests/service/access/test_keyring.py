@@ -56,6 +56,16 @@ def test_one_who_is_expected_comes_in_beyond_the_limit_and_counts(tmp_path: Path
             pass
 
 
+def test_no_more_of_a_key_are_expected_than_it_may_have_at_work(tmp_path: Path) -> None:
+    keys, (token,), _ = ring(tmp_path, 2)
+    key = keys.key_of(token)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(keys.admitted(key, expected=True))
+        with pytest.raises(RateLimited, match=r"^4 requests"), keys.admitted(key, expected=True):
+            pass
+
+
 def test_when_to_come_back_is_the_mean_time_of_a_place(tmp_path: Path) -> None:
     keys, (token,), _ = ring(tmp_path, 2)
     for _ in range(50):

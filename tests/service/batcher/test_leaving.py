@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from weakref import ref
 
 import pytest
 
@@ -12,7 +13,7 @@ from service.batcher import (
     DeadlineExceeded,
 )
 
-from .scenes import HANG_S, Clock, Doubler, ask, is_clean, play, running, until, useful
+from .scenes import HANG_S, Clock, Doubler, ask, is_clean, item, play, running, until, useful
 
 
 def test_expired_items_never_reach_the_device():
@@ -149,6 +150,27 @@ def test_a_cancelled_request_leaves_at_once_and_its_neighbours_do_not_notice():
     runner = Doubler(warm_up=useful(4))
     play(scene)
     assert runner.batches == [[0], [1, 2]]
+
+
+def test_what_a_client_has_sent_is_given_up_when_it_leaves_however_much_time_it_had():
+    async def scene() -> None:
+        async with running(Batcher()) as batcher:
+            first = await runner.hold(batcher)
+            waits = ask(batcher, runner, 1.0, deadline_s=now_s + HANG_S)
+            sent = item(2.0)
+            held = ref(sent)
+            leaves = asyncio.create_task(batcher.run(runner, [sent], deadline_s=now_s + 2 * HANG_S))
+            del sent
+            await until(lambda: batcher.queue_items == 2)
+            leaves.cancel()
+            await asyncio.wait([leaves])
+            del leaves
+            assert held() is None
+            runner.go.set()
+            await asyncio.gather(first, waits)
+
+    runner, now_s = Doubler(), time.monotonic()
+    play(scene)
 
 
 def test_cancelling_what_the_device_computes_spares_the_others_in_the_batch():

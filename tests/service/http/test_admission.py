@@ -1,6 +1,7 @@
 """What is weighed at the headers: places, bytes, and the work to come."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -57,6 +58,15 @@ def test_one_who_is_expected_gets_a_place_beyond_the_limit_if_its_bytes_fit() ->
         with pytest.raises(Overloaded, match="the uploads at work hold 600"), gate.place("pain", 401, expected=True):
             pass
         with pytest.raises(Overloaded, match="2 requests are at work"), gate.place("pain", 0):
+            pass
+
+
+def test_no_more_are_expected_than_there_are_places_for_those_they_join() -> None:
+    gate = admission()
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(gate.place("pain", 0, expected=True))
+        with pytest.raises(Overloaded, match="4 requests are at work"), gate.place("pain", 0, expected=True):
             pass
 
 

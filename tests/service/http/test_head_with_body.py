@@ -20,6 +20,12 @@ class Transport(asyncio.Transport):
         assert isinstance(data, bytes)
         self.sent.append(data)
 
+    def is_closing(self) -> bool:
+        return None in self.sent
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.sent.append(None)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,9 @@ def shared(text: str) -> dict[str, float]:
     return {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in lines}
 
 
-def ask(client: TestClient, picture: bytes, request_id: str, **headers: str) -> Any:
+def ask(client: TestClient, content: bytes, request_id: str, *, file: str = "frames", **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return client.post("/predict/pain", files={"frames": picture}, headers={"x-request-id": request_id, **named})
+    return client.post("/predict/pain", files={file: content}, headers={"x-request-id": request_id, **named})
 
 
 @pytest.fixture
@@ -176,6 +177,44 @@ def test_a_kept_answer_leaves_in_pieces_of_whole_lines(
     assert [json.loads(body)["type"] for body, _ in sent] == ["start", "window", "summary"]
     assert [more for _, more in sent] == [True, True, False]
     assert b"".join(body for body, _ in sent) == reply.content
+
+
+def stop_once(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """The client of request `late` takes nothing when its message of this place is to be sent; later it goes on."""
+    send, coming = Exchange.send, count()
+
+    async def send_to_one_who_pauses(self: Exchange, message: Any) -> None:
+        if self.context.request_id == "late" and next(coming) == place:
+            await asyncio.Event().wait()
+        await send(self, message)
+
+    monkeypatch.setattr(Exchange, "send", send_to_one_who_pauses)
+
+
+def test_a_deadline_that_passes_while_the_lines_leave_costs_none_and_is_the_only_end(
+    make_client: MakeClient, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.ndjson.PIECE_BYTES", 1)
+    stop_once(monkeypatch, place=2)  # behind the status and the first line
+    client = make_client()
+    film = (clips / "face_noface.mov").read_bytes()
+    whole = ask(client, film, "a", idempotency_key="k", file="video").json()
+    lines = lines_of(ask(client, film, "late", idempotency_key="k", file="video", accept=LINES, x_request_timeout="2"))
+
+    assert [line["type"] for line in lines] == ["start", *["window"] * len(whole["windows"]), "error"]
+    assert [line | {"type": "window"} for line in whole["windows"]] == lines[1:-1]
+    assert lines[-1]["problem"]["code"] == "deadline_exceeded"
+
+
+def test_a_deadline_that_passes_before_the_status_is_out_has_its_own(
+    make_client: MakeClient, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_once(monkeypatch, place=0)
+    client = make_client()
+    ask(client, picture, "a", idempotency_key="k")
+    late = ask(client, picture, "late", idempotency_key="k", accept=LINES, x_request_timeout="2")
+
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
 
 
 def test_a_key_of_a_stream_belongs_to_its_payload(make_client: MakeClient, picture: bytes) -> None:

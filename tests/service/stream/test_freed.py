@@ -23,6 +23,31 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
+def test_a_stream_keeps_no_bundle_but_its_own(
+    bundles_folder: Path,
+    make_server: Callable[..., Any],
+    talk: Callable[..., Any],
+    eventually: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(bundles_folder, tmp_path / "bundles")
+    live = make_server(bundles=tmp_path / "bundles", admin_token=TOKEN)
+    pain, affect = (weakref.ref(one) for one in live.server.lifecycle.require().shelf.bundles)
+    with talk(live.port, "pain", {"video": {"fps": 10}}) as client:
+        client.hear()
+        shutil.rmtree(tmp_path / "bundles" / "valence-arousal")
+        reload(live)
+        eventually(lambda: affect() is None)
+        assert pain() is not None
+
+
+def reload(live: Any) -> Any:
+    """What a reload has changed."""
+    url = f"http://127.0.0.1:{live.port}{RELOAD}"
+    return httpx2.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).json()
+
+
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("way", ["end", "close", "wrong message", "wrong pictures"])
 def test_the_end_of_a_stream_frees_a_bundle_that_was_replaced(
     make_pain_bundle: Callable[..., Path],
@@ -43,9 +68,7 @@ def test_the_end_of_a_stream_frees_a_bundle_that_was_replaced(
         client.picture(0.0, face_jpegs[0])
         shutil.rmtree(folder)
         make_pain_bundle(folder, seed=1)
-        url = f"http://127.0.0.1:{live.port}{RELOAD}"
-        reply = httpx2.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
-        assert reply.json()["removed"] == [
+        assert reload(live)["removed"] == [
             {"name": "pain-test", "version": replaced().bundle.version, "role": "bundle"}
         ]
         client.picture(0.1, face_jpegs[1])

@@ -20,7 +20,7 @@ from service.errors import ServiceError, error_response
 from service.framing import CLOSE
 from service.lifecycle import Lifecycle, Resources
 from service.middleware import added_headers
-from service.oip.address import infer_address
+from service.oip.address import Address, infer_address
 from service.oip.calls import find
 from service.predict import Predictor, default_bundle
 from service.predictions import PREDICT
@@ -34,6 +34,8 @@ class Prediction(NamedTuple):
     route: str
     runner_key: str
     """Of the graph whose queue it would stand in."""
+    address: Address | None = None
+    """Of `/v2`, where it is one."""
 
 
 class Gate:
@@ -74,7 +76,8 @@ class Gate:
             return None
         if error is None:
             self.let_in()
-            scope.setdefault("state", {}).update(context=context, edge=edge)  # the app need not find them out again
+            # nobody need find them out again
+            scope.setdefault("state", {}).update(context=context, edge=edge, address=asked.address)
             return None
         context.task, context.code, context.stage = asked.task, error.code, ""
         self.telemetry.request_began(context)
@@ -120,4 +123,4 @@ def prediction(path: str, shelf: BundleShelf) -> Prediction | None:
     if address is None:
         return None
     bundle = find(shelf, address.name, address.version)
-    return Prediction(bundle.task, address.path, bundle.queue_key)
+    return Prediction(bundle.task, address.path, bundle.queue_key, address)

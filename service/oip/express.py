@@ -23,7 +23,7 @@ from service.errors import ServiceError
 from service.framing import CLOSE, HeaderList
 from service.lifecycle import Lifecycle, Resources
 from service.middleware import added_headers
-from service.oip.address import Address, infer_address
+from service.oip.address import Address
 from service.oip.body import json_size
 from service.oip.calls import Call, find
 from service.oip.infer import (
@@ -66,7 +66,7 @@ class Express:
 
     def takes(self, scope: Scope) -> bool:
         """Whether a request that the gate has let in may go this way, should its body come soon."""
-        if "context" not in scope["state"] or infer_address(scope["path"]) is None:
+        if scope["state"].get("address") is None:
             return False
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         return len(lengths) == 1 and int(lengths[0]) <= INLINE_TENSOR_BYTES
@@ -110,8 +110,7 @@ class Trip:
         """Whether the client has left: the batcher's answer may be on its way all the same."""
         headers = Headers(scope=scope)
         self.resources: Resources = express.lifecycle.require(self.context.request_id)
-        self.address = infer_address(scope["path"])
-        assert self.address is not None  # as `takes` has seen
+        self.address: Address = scope["state"]["address"]
         refuse_encoding(headers)
         predictor = express.inference.predictor
         deadline_s = self.context.started_s + predictor.timeout_s(headers)
@@ -198,7 +197,6 @@ class Trip:
         self.decline()
 
     def end(self, status: int, response_bytes: int) -> None:
-        assert self.address is not None
         self.held.close()
         took_s = time.monotonic() - self.context.started_s
         self.express.telemetry.request_ended(self.context, status, took_s)

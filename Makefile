@@ -72,5 +72,5 @@ sbom: $(TOOLS)/.installed ## sbom/pkdot.cdx.json (CycloneDX) and sbom/licences.m
 audit: $(TOOLS)/.installed ## ask PyPI whether anything in the locks has a known vulnerability (needs the network)
 	$(TOOLS)/bin/python docker/audit.py docker/serve.lock docker/gpu.lock docker/build.lock
 
-clean: ## remove what make made in this checkout
-	rm -rf $(VENV) $(TOOLS) runs sbom
+clean: ## remove what make made in this checkout, but for runs/compare and the runs of your own
+	rm -rf $(VENV) $(TOOLS) runs/demo runs/fuzz sbom

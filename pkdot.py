@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 TRAINING = ("demo", "corpus", "train", "evaluate", "export", "compare")
 SERVING = ("serve", "bundle", "keys")
@@ -14,16 +15,26 @@ def main() -> None:
 
     Exits 130 after Ctrl-C, and 141 where nobody reads on, as a shell has it of a program that SIGINT or SIGPIPE ended.
     """
+    _open_streams()
     try:
         code = _run()
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("pkdot: stopped", file=sys.stderr)
         code = 130
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be printed goes nowhere
-        code = 141
+        code = 141 if isinstance(error, BrokenPipeError) else 1
+        if code == 1:  # a full disk, say
+            print(f"pkdot: {error}", file=sys.stderr)
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Open those of the three that the program was started without: else the next file or socket got its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - it stays open
 
 
 def _run() -> int:

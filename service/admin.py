@@ -16,7 +16,7 @@ from service.settings import Settings, SettingsError
 def admin_token(settings: Settings) -> str | None:
     """PKDOT_ADMIN_TOKEN, or the content of PKDOT_ADMIN_TOKEN_FILE; None where neither is set. Raises SettingsError."""
     if settings.admin_token is not None:
-        return settings.admin_token.get_secret_value()
+        return settings.admin_token.get_secret_value().strip()  # a line end comes with many a secret store
     file = settings.admin_token_file
     if file is None:
         return None

@@ -1,6 +1,7 @@
 """The commands `pkdot serve`, `pkdot bundle` and `pkdot keys`."""
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -58,7 +59,7 @@ def add_serve(commands: "Commands") -> None:
         epilog="example: pkdot serve --bundles runs/demo/bundles --port 8000\n\n"
         f"environment (default):\n{settings_table()}",
     )
-    serve.add_argument("--bundles", type=Path, metavar="DIR", help="one bundle, or a folder of bundles")
+    serve.add_argument("--bundles", metavar="DIR", help="one bundle, or a folder of bundles")
     serve.add_argument("--host", help="address to listen on")
     serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
     serve.add_argument("--json", action="store_true", help="print one JSON object when ready")
@@ -168,5 +169,6 @@ def print_card(arguments: argparse.Namespace) -> int:
 
 def say(message: str, *, code: int = 0) -> int:
     """A line on stderr; returns `code`."""
-    print(f"pkdot: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # as of the log: nobody reads it, or the disk is full
+        print(f"pkdot: {message}", file=sys.stderr, flush=True)
     return code

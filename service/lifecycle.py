@@ -158,7 +158,7 @@ class Lifecycle:
         async with AsyncExitStack() as stack:
             try:
                 self.resources = await self.open(stack)
-            except (BundleError, ProvidersError, SandboxError, SettingsError) as error:
+            except (BundleError, ProvidersError, SandboxError, SettingsError, OSError) as error:
                 self.impossible = isinstance(error, SettingsError)
                 self.fail(str(error))
                 return
@@ -181,7 +181,7 @@ class Lifecycle:
         series = BundleSeries(self.telemetry)
         series.follow(shelf)
         decoders = Decoders(plan.decoders, lambda took_s: self.telemetry.decoding.add(took_s / plan.decoders))
-        stack.callback(decoders.close)
+        stack.push_async_callback(offload, threads, decoders.close)  # a thread at work may wait for the event loop
         failures = FailureLog(lambda: series.loaded)
 
         def observe(report: BatchReport) -> None:

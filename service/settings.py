@@ -67,6 +67,14 @@ Origin = Annotated[
 Address = Annotated[str, matching(r"(https?://\S+)?", "an address, as http://collector:4318")]
 
 
+def temporary_folder() -> Path:
+    """The system's; where there is none that can be written, which matters to an upload only, its usual place."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path("/tmp")
+
+
 class SettingsError(ValueError):
     """A setting is missing or has an impossible value; the message names the variable."""
 
@@ -144,13 +152,11 @@ class Settings(BaseModel):
         description="How recordings are decoded: `require` refuses to start without limits, no_new_privs, and Landlock "
         "or seccomp; `auto` takes what the system has; `off` decodes in the service itself.",
     )
-    max_decoder_memory_bytes: Positive = Field(
+    max_decoder_memory_bytes: Annotated[int, Field(gt=0, le=1 << 40)] = Field(  # the kernel's own limit has a sign
         default=2 << 30, description="Most memory that decoding one recording may take, in a sandbox."
     )
 
-    spool_dir: Path = Field(
-        default_factory=lambda: Path(tempfile.gettempdir()), description="Folder for uploads that outgrow the memory."
-    )
+    spool_dir: Path = Field(default_factory=temporary_folder, description="Folder for uploads that outgrow the memory.")
     spool_memory_bytes: Annotated[int, Field(ge=0)] = Field(
         default=1 << 20, description="Bytes of one upload that are kept in memory before a file is used."
     )
@@ -194,6 +200,15 @@ class Settings(BaseModel):
             raise ValueError(
                 f"PKDOT_MAX_SPOOL_BYTES ({self.max_spool_bytes}) must be at least PKDOT_MAX_UPLOAD_BYTES "
                 f"({self.max_upload_bytes})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def the_usual_time_is_no_longer_than_the_longest(self) -> Self:
+        if "request_timeout_s" in self.model_fields_set and self.request_timeout_s > self.max_request_timeout_s:
+            raise ValueError(
+                f"PKDOT_REQUEST_TIMEOUT_S ({self.request_timeout_s:g}) must be at most PKDOT_MAX_REQUEST_TIMEOUT_S "
+                f"({self.max_request_timeout_s:g}); raise that too"
             )
         return self
 

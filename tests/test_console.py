@@ -55,6 +55,7 @@ sys.argv = ["pkdot", "bundle"]
 import pkdot
 pkdot.main()
 """
+OPENING = "print(); return open('/dev/null').fileno()"
 MAINS = {
     "pkdot": "import pkdot; pkdot.main()",
     "service": "import runpy; runpy.run_module('service', run_name='__main__')",
@@ -118,6 +119,25 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(characters: int) -> 
     os.close(write)
 
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("characters", [10, 1_000_000])
+def test_a_full_disk_behind_stdout_is_one_sentence(characters: int) -> None:
+    command = [sys.executable, "-c", PRINTING.replace("CHARACTERS", str(characters))]
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "pkdot: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_file_gets_the_number_of_a_stream_that_was_not_there(closed: str) -> None:
+    command = [sys.executable, "-c", PRINTING.replace('print("x" * CHARACTERS)\n    return 0', OPENING)]
+
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command], cwd=ROOT, check=False)
+
+    assert done.returncode > 2
 
 
 def test_no_command_at_all_is_wrong_use() -> None:

@@ -116,18 +116,18 @@ class Zygote:
     def fork(self, order: Order) -> "Child":
         """A child that waits for orders. Raises ZygoteLost, CannotFork and OSError."""
         ring, memory = Ring.create(order.slot_bytes)
-        ours, theirs = wire.pair()
-        try:
-            with theirs:
-                answer = self.ask(order._asdict(), [theirs.fileno(), memory])
+        with contextlib.ExitStack() as undo:
+            undo.callback(ring.close)
+            try:
+                ours, theirs = wire.pair()
+                undo.callback(ours.close)
+                with theirs:
+                    answer = self.ask(order._asdict(), [theirs.fileno(), memory])
+            finally:
+                os.close(memory)
             if "pid" not in answer:
                 raise CannotFork(os.strerror(answer["errno"]))
-        except BaseException:
-            ours.close()
-            ring.close()
-            raise
-        finally:
-            os.close(memory)
+            undo.pop_all()
         return Child(self, answer["pid"], ours, ring)
 
     def end(self, pid: int) -> int:

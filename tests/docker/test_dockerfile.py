@@ -101,7 +101,7 @@ def test_the_process_is_nobody_in_particular_and_stops_by_sigterm() -> None:
 
 
 @contextmanager
-def answering(status: int) -> Iterator[int]:
+def answering(status: int, address: str = "127.0.0.1") -> Iterator[int]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             assert self.path == "/health/live"
@@ -111,7 +111,7 @@ def answering(status: int) -> Iterator[int]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+    with http.server.HTTPServer((address, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server.server_port
@@ -119,10 +119,10 @@ def answering(status: int) -> Iterator[int]:
         thread.join()
 
 
-def health_check(port: int) -> int:
+def health_check(port: int, host: str = "") -> int:
     rest = next(rest for name, rest in instructions() if name == "HEALTHCHECK")
     command = json.loads(rest[rest.index("CMD") + 3 :])
-    environment = {**os.environ, "PKDOT_PORT": str(port)}
+    environment = {**os.environ, "PKDOT_PORT": str(port), "PKDOT_HOST": host}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=30).returncode
 
 
@@ -130,6 +130,12 @@ def health_check(port: int) -> int:
 def test_the_health_check_tells_a_live_service_from_a_dead_one(status: int, healthy: bool) -> None:
     with answering(status) as port:
         assert (health_check(port) == 0) is healthy
+
+
+@pytest.mark.parametrize(("listens", "host"), [("127.0.0.2", "127.0.0.2"), ("127.0.0.1", "0.0.0.0")])
+def test_the_health_check_asks_where_the_service_listens(listens: str, host: str) -> None:
+    with answering(200, listens) as port:
+        assert health_check(port, host) == 0
 
 
 def test_the_health_check_fails_where_nothing_listens() -> None:
@@ -149,6 +155,13 @@ def test_replicas_can_write_only_where_they_must() -> None:
     assert replica["deploy"]["replicas"] >= 2
     assert all(volume.endswith(":ro") for volume in replica["volumes"])
     assert {settings["PKDOT_SPOOL_DIR"], settings["PKDOT_CACHE_DIR"]} <= places
+
+
+def test_neither_logs_nor_orphans_gather_for_ever() -> None:
+    services = COMPOSE["services"]
+
+    assert {service["logging"]["driver"] for service in services.values()} == {"local"}
+    assert services["replica"]["init"] is True
 
 
 def test_a_replica_has_time_to_drain_and_to_finish_its_longest_request() -> None:

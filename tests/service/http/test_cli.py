@@ -1,4 +1,6 @@
 import argparse
+import errno
+import io
 import json
 import shutil
 import socket
@@ -50,6 +52,26 @@ def test_the_card_is_printed_as_it_is(pain_bundle: Path, capsys: pytest.CaptureF
 def test_serving_without_bundles_is_a_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("serve") == 2
     assert "--bundles" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_no_folder_of_bundles_is_not_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert run("serve", "--bundles", "", "--port", "0") == 2
+    assert capsys.readouterr().err.startswith("pkdot: PKDOT_BUNDLES is not set; ")
+
+
+def test_a_full_disk_behind_stderr_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+
+    assert run("bundle", "check", str(tmp_path / "none")) == 1
 
 
 def test_a_port_that_is_taken_is_a_failure_in_one_sentence(
@@ -107,6 +129,21 @@ def test_settings_that_are_impossible_here_end_it_with_2(
 @pytest.mark.usefixtures("in_this_process")
 def test_bundles_that_are_not_there_end_it_with_1(tmp_path: Path) -> None:
     assert run("serve", "--bundles", str(tmp_path / "none"), "--port", "0") == 1
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_folder_that_may_not_be_read_is_one_sentence(
+    bundles_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("service.bundles.bundle_folders", refuse)
+
+    assert run("serve", "--bundles", str(bundles_folder), "--port", "0") == 1
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR" and record.name == "pkdot"]
+    assert record.getMessage() == f"[Errno 13] Permission denied: '{bundles_folder}'"
+    assert record.exc_info is None
 
 
 def test_the_help_of_serve_has_an_example_and_every_variable(capsys: pytest.CaptureFixture[str]) -> None:

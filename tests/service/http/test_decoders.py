@@ -1,10 +1,15 @@
 import asyncio
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from service.decoders import Decoders
+from service.lifecycle import Lifecycle
+from service.offload import ended
+from service.settings import Settings
+from service.telemetry import Telemetry
 
 
 def test_a_newcomer_waits_for_as_long_as_most_recordings_took() -> None:
@@ -47,3 +52,33 @@ def test_the_time_in_the_queue_and_at_work_are_told_apart(monkeypatch: pytest.Mo
     assert asyncio.run(second_waits()) >= 0.09
     assert len(took) == 2
     assert min(took) >= 0.09
+
+
+def test_a_recording_at_work_that_needs_the_event_loop_does_not_hold_up_the_end(pain_bundle: Path) -> None:
+    """A thread that has no room for its next window waits for the loop, which must not wait for the thread."""
+
+    async def end_while_it_waits() -> bool:
+        loop, begun, room = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+        lifecycle = Lifecycle(Settings(bundles=pain_bundle, sandbox="off"), Telemetry(latency_objective_s=0.05))
+        running = asyncio.create_task(lifecycle.run())
+        while lifecycle.resources is None:
+            await asyncio.sleep(0.01)
+        decoders = lifecycle.resources.pipeline.decoders
+        shut_down = decoders.executor.shutdown
+
+        def shut_down_and_give_room() -> None:
+            loop.call_soon_threadsafe(room.set)
+            shut_down()
+
+        def work() -> bool:
+            loop.call_soon_threadsafe(begun.set)
+            return room.wait(5)
+
+        decoders.executor.shutdown = shut_down_and_give_room  # type: ignore[method-assign]
+        decoding = asyncio.create_task(decoders.run(work, stop=room.set))
+        await begun.wait()
+        running.cancel()
+        await ended(running)
+        return (await decoding)[0]
+
+    assert asyncio.run(end_while_it_waits())

@@ -72,11 +72,34 @@ def test_devices_are_separated_by_commas() -> None:
         ({"PKDOT_BUNDLES": "b", "PKDOT_PORT": "99999"}, "PKDOT_PORT"),
         ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_DURATION_S": "nan"}, "PKDOT_MAX_DURATION_S"),
         ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_FRAMES": "many"}, "PKDOT_MAX_FRAMES"),
+        ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_DECODER_MEMORY_BYTES": str(2**63 - 1)}, "PKDOT_MAX_DECODER_MEMORY_BYTES"),
     ],
 )
 def test_impossible_values_are_refused_by_name(environment: dict[str, str], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         read_settings(environment)
+
+
+def test_a_usual_time_beyond_the_longest_is_refused_where_somebody_asked_for_it() -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings({"PKDOT_BUNDLES": "b", "PKDOT_REQUEST_TIMEOUT_S": "900"})
+
+    assert str(refused.value) == (
+        "PKDOT_REQUEST_TIMEOUT_S (900) must be at most PKDOT_MAX_REQUEST_TIMEOUT_S (600); raise that too"
+    )
+    assert read_settings({"PKDOT_BUNDLES": "b", "PKDOT_MAX_REQUEST_TIMEOUT_S": "60"}).settings.request_timeout_s == 120
+
+
+def test_a_system_without_a_folder_for_temporary_files_is_no_obstacle_to_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+
+    assert read_settings({"PKDOT_BUNDLES": "b"}).settings.spool_dir == Path("/tmp")
+    assert "PKDOT_SPOOL_DIR (/tmp)" in settings_table()
 
 
 def test_the_help_lists_every_setting() -> None:

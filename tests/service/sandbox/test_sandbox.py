@@ -1,12 +1,16 @@
 """What PKDOT_SANDBOX asks for, on systems that have all layers, some, or none."""
 
+import errno
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from models.inputs import media
 from service.sandbox import sandbox as sandbox_module
+from service.sandbox import wire
 from service.sandbox.layers import LAYERS
 from service.sandbox.process import SandboxLost
 from service.sandbox.sandbox import Sandbox, SandboxError, describe, in_process, missing, start_sandbox
@@ -95,6 +99,25 @@ def test_a_zygote_that_does_not_come_up_is_an_error_or_a_warning(command_of, mon
         start("require", command_of("dead"), monkeypatch)
     assert start("auto", command_of("dead"), monkeypatch) is None
     assert "without a sandbox" in caplog.text
+
+
+def test_a_child_that_no_descriptor_is_left_for_costs_none(make_sandbox, monkeypatch):
+    def none_left():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def shared_memories():
+        return sum("memfd" in os.path.realpath(one) for one in Path("/proc/self/fd").iterdir())
+
+    sandbox, _ = make_sandbox()
+    sandbox.child(1).close()  # the one that waits, or is being forked
+    before = shared_memories()
+    monkeypatch.setattr(wire, "pair", none_left)
+
+    for _ in range(3):
+        with pytest.raises(SandboxLost):
+            sandbox.fork()
+
+    assert shared_memories() == before
 
 
 def test_without_a_sandbox_the_service_decodes_itself():

@@ -51,6 +51,10 @@ def test_the_token_may_come_from_a_file(folder: Path, tmp_path: Path, open_clien
         assert client.post(RELOAD, headers={"Authorization": "bearer open-sesame"}).status_code == 200
 
 
+def test_a_line_end_behind_the_token_is_not_part_of_it(folder: Path) -> None:
+    assert admin_token(Settings(bundles=folder, admin_token="open-sesame\n")) == "open-sesame"  # type: ignore[arg-type]
+
+
 def test_without_a_token_set_there_is_no_such_address(folder: Path, open_client: Open) -> None:
     with open_client(Settings(bundles=folder)) as client:
         replies = [client.post(RELOAD, headers={"Authorization": f"Bearer {token}"}) for token in ("", "None", "x")]

@@ -157,6 +157,8 @@ class Exchange:
             async with asyncio.timeout(DISCARD_S):
                 while self.unread and left > 0:
                     left -= len((await self.receive()).get("body", b""))
+                if self.unread:  # a client that sends on has the rest of the time to see its answer
+                    await asyncio.sleep(DISCARD_S)
 
 
 def added_headers(given: HeaderList, context: RequestContext, telemetry: Telemetry, *, over_tls: bool) -> HeaderList:

@@ -124,7 +124,7 @@ class Connection(HttpToolsProtocol):
     def discard(self, size: int) -> None:
         self.discarded_bytes += size
         if self.discarded_bytes > DISCARD_BYTES:
-            self.transport.close()
+            self.transport.pause_reading()  # and to close is the timer's: at once, it would reset the connection
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:

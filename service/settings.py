@@ -142,7 +142,9 @@ class Settings(BaseModel):
 
     max_upload_bytes: Positive = Field(default=512 << 20, description="Largest request body.")
     max_duration_s: Seconds = Field(default=900.0, description="Longest recording.")
-    max_pixels: Positive = Field(default=4096 * 4096, description="Most pixels of a frame or picture.")
+    max_pixels: Annotated[int, Field(gt=0, le=1 << 28)] = Field(  # a decoder's child has to hold a few such frames
+        default=4096 * 4096, description="Most pixels of a frame or picture."
+    )
     max_frames: Positive = Field(default=36_000, description="Most frames of a video, or pictures in `frames`.")
     max_windows: Positive = Field(default=5_000, description="Most windows of one answer; bounds a small `hop_s`.")
     max_faces: Positive = Field(default=8, description="Most faces that are followed with `face=all`.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -97,6 +98,26 @@ def test_a_client_that_sends_on_can_still_read_its_refusal(make_server: Callable
 
         assert (status, json.loads(body)["code"]) == (413, "too_large")
         assert sent < 20_000_000
+
+
+@pytest.mark.parametrize("by_the_gate", [False, True])
+def test_a_client_that_sends_on_while_it_reads_is_not_reset_before_it_has_its_refusal(
+    make_server: Callable[..., LiveServer], eventually: Callable[[Callable[[], bool]], None], by_the_gate: bool
+) -> None:
+    largest = 1 << 30 if by_the_gate else 1 << 20
+    live = make_server(max_upload_bytes=largest, max_concurrent_requests=1, slow_upload_after_s=120)
+    with connected(live.port) as holder, connected(live.port) as connection:
+        if by_the_gate:
+            holder.sendall(HEAD % (100_000, b"") + PART)
+            eventually(lambda: at_work(live) == 1)
+        connection.sendall(HEAD % (500_000_000, b""))
+        connection.setblocking(False)
+        while select.select([], [connection], [], 0.2)[1]:  # until nothing is taken any more
+            connection.send(b"x" * 65_536)
+        connection.setblocking(True)
+        status, _, body = read_reply(connection)
+
+    assert (status, json.loads(body)["code"]) == ((503, "overloaded") if by_the_gate else (413, "too_large"))
 
 
 def test_no_address_swallows_a_large_body(make_server: Callable[..., LiveServer]) -> None:

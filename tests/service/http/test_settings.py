@@ -73,6 +73,7 @@ def test_devices_are_separated_by_commas() -> None:
         ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_DURATION_S": "nan"}, "PKDOT_MAX_DURATION_S"),
         ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_FRAMES": "many"}, "PKDOT_MAX_FRAMES"),
         ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_DECODER_MEMORY_BYTES": str(2**63 - 1)}, "PKDOT_MAX_DECODER_MEMORY_BYTES"),
+        ({"PKDOT_BUNDLES": "b", "PKDOT_MAX_PIXELS": str(10**15)}, "PKDOT_MAX_PIXELS"),
     ],
 )
 def test_impossible_values_are_refused_by_name(environment: dict[str, str], named: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Final
 
 UNREAD_S: Final = 30.0
-"""A client that takes nothing of what was sent for so long is given up."""
+"""A client that takes nothing for so long is given up: its recording may keep a decoder from others."""
 
 
 def close(transport: asyncio.Transport) -> None:

@@ -18,6 +18,7 @@ from starlette.types import Message, Send
 from models.inputs.prepare import Preparation
 from service import schemas
 from service.answers import bundle_reply, media_reply, timing, warnings
+from service.closing import UNREAD_S
 from service.context import RequestContext
 from service.errors import ClientGone, ServiceError, problem_of
 from service.offload import ended
@@ -34,8 +35,6 @@ PROGRESS_S: Final = 4.5
 STILL_HERE: Final = b" "
 """In their place before the first line, which no other may precede: JSON may begin with spaces, and what lies between
 sees that the connection is alive."""
-UNREAD_S: Final = 30.0
-"""A client that takes nothing for so long is given up: its recording keeps a decoder from others."""
 FAREWELL_S: Final = 1.0
 """How long the last line of a failure may take to be sent, with what is held before it."""
 PIECE_BYTES: Final = 65_536

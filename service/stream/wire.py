@@ -6,11 +6,10 @@ from typing import Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from service.closing import UNREAD_S
 from service.errors import ClientGone, ServiceError, TooLarge, problem_of
 from service.stream.messages import message
 
-UNREAD_S: Final = 30.0
-"""A client that takes nothing for so long is given up."""
 FAREWELL_S: Final = 1.0
 PROBLEM_CODES: Final = 4000
 """A close code is this and the problem's status."""

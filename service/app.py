@@ -108,7 +108,9 @@ def create_app(settings: Settings) -> FastAPI:
         report=report,
     )
     app.state.gate = Gate(lifecycle, access, predictor, telemetry, report)
-    app.state.express = Express(lifecycle, access, telemetry, inference, report, app.state.gate.has_entered)
+    app.state.express = Express(
+        lifecycle, access, telemetry, inference, report, app.state.gate.has_entered, streams.open
+    )
     app.include_router(build_router(lifecycle, telemetry, predictor))
     token = admin_token(settings)
     if token is not None:

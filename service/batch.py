@@ -79,6 +79,7 @@ class Request:
         "inference_s",
         "items",
         "largest_batch",
+        "loop_is_free",
         "output",
         "runner",
         "since_s",
@@ -92,6 +93,8 @@ class Request:
         deadline_s: float,
         arrived_s: float,
         answer: asyncio.Future[BatchAnswer],
+        *,
+        loop_is_free: bool = False,
     ) -> None:
         self.runner, self.items, self.deadline_s, self.arrived_s, self.answer = (
             runner,
@@ -100,6 +103,8 @@ class Request:
             arrived_s,
             answer,
         )
+        self.loop_is_free = loop_is_free
+        """Whether nobody else needed the event loop when it came."""
         self.taken = self.computed = 0
         self.computing = 0
         """Batches on a device that hold items of it."""

@@ -140,18 +140,26 @@ class Batcher:
             self.leave(request)
 
     def submit(
-        self, runner: Runner, items: Sequence[BuildItem], *, deadline_s: float, device: int | None = None
+        self,
+        runner: Runner,
+        items: Sequence[BuildItem],
+        *,
+        deadline_s: float,
+        device: int | None = None,
+        loop_is_free: bool = False,
     ) -> Request:
         """The first half of `run`: the caller waits for `answer`, and calls `leave` in every case.
 
-        Where a `device` is named, that one gets the only item, before all that waits.
+        Where a `device` is named, that one gets the only item, before all that waits. `loop_is_free` says that nobody
+        else needs the event loop: it may compute short work itself.
         """
         if not items:
             raise ValueError("run needs at least one item")
         if not self.accepting:
             raise BatchInterrupted("the batcher is not running")
         now_s = self.clock()
-        request = Request(runner, items, deadline_s, now_s, self.loop.create_future())
+        answer = self.loop.create_future()
+        request = Request(runner, items, deadline_s, now_s, answer, loop_is_free=loop_is_free)
         if deadline_s <= now_s:
             raise request.overdue()
         self._enter(request, device)
@@ -216,7 +224,7 @@ class Batcher:
             self._drop_expired()
             self._send_slow_ones_away()
             if self.quick_turns and not any(batch.device == LOOP for batch in self.in_hand):
-                self._compute()
+                self._compute(self.quick_turns.next_batch(self.quick.at_once), alone=False)
             while self.turns and self._begin():
                 pass
         except Exception:
@@ -227,7 +235,7 @@ class Batcher:
     def _begin(self) -> bool:
         """Hand a batch to an idle device; to one that computes already only a full batch, since others gain nothing.
 
-        Whether there was one to hand out.
+        What is alone, and short, the event loop computes, if it has nothing else to do. Whether there was a batch.
         """
         given = Counter(batch.device for batch in self.in_hand)
         device = min(self.threads, key=given.__getitem__)
@@ -235,7 +243,11 @@ class Batcher:
             return False
         now_s = self.clock()
         members = self.turns.next_batch(partial(self._size, now_s), self._in_danger(now_s))
-        self.jobs[device].put(self._take_in_hand(device, members, alone=not self.in_hand and not self.turns))
+        alone = not self.in_hand and not self.turns
+        if alone and all(self.quick.takes_alone(member.request) for member in members):
+            self._compute(members, alone=True)
+        else:
+            self.jobs[device].put(self._take_in_hand(device, members, alone=alone))
         return True
 
     def _send_slow_ones_away(self) -> None:
@@ -244,10 +256,9 @@ class Batcher:
             self.quick_turns.remove(request)
             self.turns.add(request)
 
-    def _compute(self) -> None:
-        """One batch of what is quick; the event loop has a turn before the next one."""
-        members = self.quick_turns.next_batch(self.quick.at_once)
-        batch = self._take_in_hand(LOOP, members, alone=False)
+    def _compute(self, members: Sequence[Member[Request]], *, alone: bool) -> None:
+        """One batch in this thread; the event loop has a turn before the next one."""
+        batch = self._take_in_hand(LOOP, members, alone=alone)
         self.loop.call_soon(self._finished, batch, carry_out(batch, self.devices[0]))
 
     def _take_in_hand(self, device: int, members: Sequence[Member[Request]], *, alone: bool) -> Batch:

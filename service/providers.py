@@ -96,7 +96,10 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # threads of one run do not sleep between two operators, which would take as long as many an operator; between
+    # runs all of them sleep
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if intra_op_threads > 1 else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if not providers.on_gpu:

@@ -8,6 +8,8 @@ from service.drain_rate import DrainRate
 
 QUICK_S: Final = 3e-4
 """Tensors that take less go to no thread: to wake one, and to share the interpreter with it, would take longer."""
+LONE_S: Final = 0.02
+"""Nor do those of a request beside which nothing else goes on: only who comes meanwhile waits for the loop."""
 
 
 class Quick:
@@ -30,10 +32,17 @@ class Quick:
 
     def takes(self, request: Request) -> bool:
         """Whether all of a request is quick. To build windows of a recording never is, nor to wait for a GPU."""
+        return self.takes_within(QUICK_S, request)
+
+    def takes_alone(self, request: Request) -> bool:
+        """Whether the event loop may compute it while it has nothing else to do."""
+        return request.loop_is_free and self.takes_within(LONE_S, request)
+
+    def takes_within(self, limit_s: float, request: Request) -> bool:
         runner = request.runner
         if runner.warm_up.padded or not isinstance(request.items[0], Row):
             return False
-        return 0.0 < self.slowness(runner.key) * runner.warm_up.batch_s(len(request.items)) <= QUICK_S
+        return 0.0 < self.slowness(runner.key) * runner.warm_up.batch_s(len(request.items)) <= limit_s
 
     def at_once(self, runner: Runner) -> int:
         """How many items are quick together, at least one."""

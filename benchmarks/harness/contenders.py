@@ -14,7 +14,9 @@ from benchmarks.harness.environments import REQUIREMENTS, environment
 from benchmarks.harness.servers import Program, form, post
 
 OURS: Final = "pkdot"
-PEERS: Final = ("fastapi", "litserve", "bentoml", "ray", "mlserver")
+AWAKE: Final = "-awake"
+"""The same server, with the threads of a run waiting awake between two operators, as ours do for a run that is alone."""
+PEERS: Final = ("fastapi", f"fastapi{AWAKE}", "litserve", "bentoml", "ray", "mlserver")
 SHAPE: Final = (10, 112, 112, 3)
 RAW_OUTPUT: Final = "logits"
 """Of every bundle that is served here."""
@@ -32,21 +34,23 @@ def program(name: str, model: Served, port: int, cores: int, cache: Path) -> Pro
     """The server `name`, on `model`, with as many threads inside the graph as there are `cores`."""
     if name == OURS:
         return ours(model.folder, model.name, port)
-    programs = environment(name, cache)
+    kind = name.removesuffix(AWAKE)
+    programs = environment(kind, cache)
     shared = {
         "BENCHMARK_MODEL": str(model.graph),
         "BENCHMARK_THREADS": str(cores),
+        "BENCHMARK_SPINNING": str(int(name != kind)),
         "BENCHMARK_MAX_BATCH": str(MAX_BATCH),
         "BENCHMARK_PORT": str(port),
         "PYTHONPATH": str(REQUIREMENTS),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
     }
-    python, script = str(programs / "python"), str(REQUIREMENTS / f"{name}_server.py")
+    python, script = str(programs / "python"), str(REQUIREMENTS / f"{kind}_server.py")
     body, headers = form("clips" if name == "bentoml" else "clip", "clip", clip())
     raw = post("/predict", clip(), {"content-type": "application/octet-stream"})
     folder = cache.absolute() / "servers" / name
     folder.mkdir(parents=True, exist_ok=True)
-    match name:
+    match kind:
         case "fastapi":
             return Program(name, port, [python, script], raw, shared, folder)
         case "litserve":

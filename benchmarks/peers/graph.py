@@ -20,7 +20,8 @@ def open_graph() -> Callable[[Clips], Outputs]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ["BENCHMARK_THREADS"])
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", os.environ["BENCHMARK_SPINNING"])
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(os.environ["BENCHMARK_MODEL"], options, providers=["CPUExecutionProvider"])
     fed, given = session.get_inputs()[0].name, session.get_outputs()[0].name
 

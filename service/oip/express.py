@@ -7,7 +7,7 @@ request, before or after it was computed, is the app's to say, which then begins
 import logging
 import time
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import ExitStack
 from typing import Final
 
@@ -59,10 +59,14 @@ class Express:
         inference: TensorInference,
         report: Callable[[Finished], None],
         has_entered: Callable[[], None],
+        streams: Sized,
     ) -> None:
-        """`has_entered` is told of each request before it takes its place, which the gate had counted as on its way."""
+        """`has_entered` is told of each request before it takes its place, which the gate had counted as on its way.
+
+        `streams` are those that are open.
+        """
         self.lifecycle, self.access, self.telemetry = lifecycle, access, telemetry
-        self.inference, self.report, self.has_entered = inference, report, has_entered
+        self.inference, self.report, self.has_entered, self.streams = inference, report, has_entered, streams
 
     def takes(self, scope: Scope) -> bool:
         """Whether a request that the gate has let in may go this way, should its body come soon."""
@@ -124,7 +128,10 @@ class Trip:
                 self.resources.refuse_hopeless(self.call.runner.key, left_s, items=self.call.batch, decodes=False)
             self.place.coming_s = 0.0  # it is about to be queued, and was weighed just now
             uploaded_s = time.monotonic() - self.context.started_s
-            self.request = self.resources.batcher.submit(self.call.runner, self.items, deadline_s=until_s)
+            lone = self.resources.admission.at_work == 1 and not express.streams
+            self.request = self.resources.batcher.submit(
+                self.call.runner, self.items, deadline_s=until_s, loop_is_free=lone
+            )
             self.held = stack.pop_all()
         self.context.task, self.context.stage = self.call.bundle.task, "queue"
         self.context.add("upload", uploaded_s)

@@ -259,6 +259,10 @@ def test_bound_inputs_give_the_same_rows(affect, both):
     np.testing.assert_allclose(bound.run(inputs, Cancellation()), expected, atol=1e-5)
 
 
+SPINNING = {"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"}
+"""Threads wait awake for the next operator of a run, and sleep between runs."""
+
+
 def test_what_runs_alone_has_a_session_of_its_own_with_more_threads(affect):
     graph = next(graph for graph in affect.manifest.graphs if graph.available == ("voice",))
     providers = Providers((CPU,), devices=(0, 1))
@@ -270,6 +274,8 @@ def test_what_runs_alone_has_a_session_of_its_own_with_more_threads(affect):
         beside, alone = runner.on_device(device), runner.on_device(device, alone=True)
         threads = [one.session.get_session_options().intra_op_num_threads for one in (beside, alone)]
         assert (threads, alone.device) == ([1, 2], device)
+        entries = {name: alone.session.get_session_options().get_session_config_entry(name) for name in SPINNING}
+        assert entries == SPINNING
         np.testing.assert_allclose(alone.run(inputs), expected, atol=1e-5)
         assert alone.warm_up is beside.warm_up
 

@@ -13,7 +13,7 @@ import pytest
 from service.batcher import BatchAnswer, Batcher
 from service.cancellation import Cancellation
 from service.device import BuildItem, Row
-from service.quick import QUICK_S
+from service.quick import LONE_S, QUICK_S
 from service.warm_up import BatchTime, WarmUp
 
 from .scenes import Clock, Doubler, ask, item, play, running, useful
@@ -213,3 +213,52 @@ def test_requests_that_came_before_their_graph_was_seen_to_be_slow_go_to_a_devic
 
     play(scene)
     assert [thread is threading.main_thread() for thread in runner.order] == [True, False, False, False, False]
+
+
+SHORT = useful(2, seconds_per_item=LONE_S / 2)
+
+
+@pytest.mark.parametrize(
+    ("items", "warm_up", "loop_is_free", "in_loop"),
+    [
+        pytest.param(rows(2), SHORT, True, True, id="short, and nothing else goes on"),
+        pytest.param(rows(2), SHORT, False, False, id="short, while others need the event loop"),
+        pytest.param(rows(3), SHORT, True, False, id="too many tensors"),
+        pytest.param([item(0.0)], SHORT, True, False, id="a window that must be built"),
+        pytest.param(rows(1), WarmUp(times=(BatchTime(1, LONE_S / 2),), padded=True), True, False, id="another device"),
+    ],
+)
+def test_the_loop_computes_short_work_that_is_alone_with_the_threads_of_a_run_that_is_alone(
+    items: list[BuildItem], warm_up: WarmUp, loop_is_free: bool, in_loop: bool
+) -> None:
+    runner = Located(warm_up=warm_up)
+
+    async def scene() -> None:
+        async with running(Batcher(lanes=(0, 0), clock=Clock(), thread_clock=Clock())) as batcher:
+            request = batcher.submit(runner, items, deadline_s=math.inf, loop_is_free=loop_is_free)
+            answer = await request.answer
+            batcher.leave(request)
+            assert answer.output[:, 0].tolist() == [2.0 * n for n in range(len(items))]
+
+    play(scene)
+    assert (runner.threads == {threading.main_thread()}) is in_loop
+    assert runner.alone[0] or not in_loop
+
+
+def test_short_work_that_is_not_alone_after_all_goes_to_the_threads() -> None:
+    """Another request came in the same turn of the event loop, or computes already."""
+    runner = Located(warm_up=useful(1, seconds_per_item=LONE_S))
+
+    async def scene() -> None:
+        async with running(Batcher(lanes=(0, 0), clock=Clock(), thread_clock=Clock())) as batcher:
+            held = await runner.hold(batcher)
+            beside = batcher.submit(runner, rows(1), deadline_s=math.inf, loop_is_free=True)
+            runner.go.set()
+            await asyncio.gather(held, beside.answer)
+            pair = [batcher.submit(runner, rows(1), deadline_s=math.inf, loop_is_free=True) for _ in range(2)]
+            await asyncio.gather(*(request.answer for request in pair))
+            for request in (beside, *pair):
+                batcher.leave(request)
+
+    play(scene)
+    assert [thread is threading.main_thread() for thread in runner.order] == [False] * 4

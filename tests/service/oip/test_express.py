@@ -231,6 +231,7 @@ def test_a_key_is_asked_for_and_counted_here_too(
     with open_server(Settings(bundles=folder, port=0, api_keys_file=tmp_path / "keys.txt")) as live:
         monkeypatch.setattr(GraphRunner, "run_checked", wait)
         monkeypatch.setattr("service.quick.QUICK_S", 0.0)
+        monkeypatch.setattr("service.quick.LONE_S", 0.0)
         mine = infer(f"Authorization: Bearer {token}")
 
         def status_of(request: bytes) -> int:
@@ -248,6 +249,39 @@ def test_a_key_is_asked_for_and_counted_here_too(
             assert status_of(mine) == 200
 
     assert trips == [True, True]
+
+
+def test_the_event_loop_computes_what_is_short_only_while_nothing_else_goes_on(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch, eventually: Callable[[Callable[[], bool]], None]
+) -> None:
+    run_checked, threads = GraphRunner.run_checked, list[str]()
+
+    def watched(runner: GraphRunner, *arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return run_checked(runner, *arguments)
+
+    monkeypatch.setattr(GraphRunner, "run_checked", watched)
+    monkeypatch.setattr("service.quick.QUICK_S", 0.0)
+    resources = live.server.lifecycle.require()
+
+    def computed_by() -> str:
+        connection.sendall(infer())
+        assert answered(file).status == 200
+        return threads.pop()
+
+    with talking(live) as (connection, file):
+        lone = computed_by()
+        with talking(live) as (uploading, _):
+            uploading.sendall(infer()[:-10])
+            eventually(lambda: resources.admission.at_work == 1)
+            beside_an_upload = computed_by()
+        eventually(lambda: resources.admission.at_work == 0)
+        with live.server.streams.place():
+            beside_a_stream = computed_by()
+        again = computed_by()
+
+    assert [beside_an_upload, beside_a_stream] == ["device-0", "device-0"]
+    assert lone == again != "device-0"
 
 
 def test_as_many_as_are_allowed_are_answered_at_once(folder: Path, open_server: Callable[..., Any]) -> None:

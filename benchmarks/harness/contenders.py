@@ -10,12 +10,10 @@ from typing import Final
 import numpy as np
 
 from benchmarks.harness.bundles import INPUT, Served
-from benchmarks.harness.environments import REQUIREMENTS, environment
+from benchmarks.harness.environments import AWAKE, REQUIREMENTS, environment
 from benchmarks.harness.servers import Program, form, post
 
 OURS: Final = "pkdot"
-AWAKE: Final = "-awake"
-"""The same server, with the threads of a run waiting awake between two operators, as ours do for a run that is alone."""
 PEERS: Final = ("fastapi", f"fastapi{AWAKE}", "litserve", "bentoml", "ray", "mlserver")
 SHAPE: Final = (10, 112, 112, 3)
 RAW_OUTPUT: Final = "logits"
@@ -35,7 +33,7 @@ def program(name: str, model: Served, port: int, cores: int, cache: Path) -> Pro
     if name == OURS:
         return ours(model.folder, model.name, port)
     kind = name.removesuffix(AWAKE)
-    programs = environment(kind, cache)
+    programs = environment(name, cache)
     shared = {
         "BENCHMARK_MODEL": str(model.graph),
         "BENCHMARK_THREADS": str(cores),

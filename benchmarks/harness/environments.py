@@ -8,6 +8,8 @@ from typing import Final
 
 REQUIREMENTS: Final = Path(__file__).parents[1] / "peers"
 STAMP: Final = "benchmark-requirements.txt"
+AWAKE: Final = "-awake"
+"""Behind a server's name: with the threads of a run waiting awake between two operators, as ours do for a lone run."""
 
 
 class EnvironmentNotMadeError(RuntimeError):
@@ -16,6 +18,7 @@ class EnvironmentNotMadeError(RuntimeError):
 
 def environment(name: str, cache: Path) -> Path:
     """The `bin` folder of the environment for `requirements-NAME.txt`; made anew where these have changed."""
+    name = name.removesuffix(AWAKE)
     wanted = (REQUIREMENTS / f"requirements-{name}.txt").read_text(encoding="utf-8")
     folder = cache.absolute() / "environments" / name
     stamp = folder / STAMP

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -147,10 +148,11 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return await answer_error(request, NotFound("there is nothing at this address; /docs lists what there is"))
     if error.status_code == 405:
-        headers = dict(error.headers or {})
-        accepted = headers.get("Allow") or headers.get("allow", "")
+        accepted = Headers(error.headers or {}).get("allow", "")
+        if accepted == "GET":
+            accepted = "GET, HEAD"  # of two routes at one address only the first is named
         detail = f"{request.method} is not answered here; accepted is {accepted}"
-        return await answer_error(request, MethodNotAllowed(detail, headers=headers))
+        return await answer_error(request, MethodNotAllowed(detail, headers={"allow": accepted}))
     return await answer_error(request, MalformedRequest(str(error.detail)))
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.access import Access, bearer_token, is_open
+from service.access.proxies import edge_of
 from service.context import RequestContext, new_context
 from service.errors import ServiceError, error_response
 from service.telemetry import Telemetry
@@ -55,6 +56,7 @@ class AccessMiddleware:
         self.telemetry.refused.labels(error.code).inc()
         context: RequestContext = scope.setdefault("state", {}).get("context") or new_context(scope["headers"], 0.0)
         context.code = error.code
+        context.client = context.client or edge_of(scope, self.access.settings.trusted_proxies).client
         if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1008})
             return

@@ -166,6 +166,17 @@ def test_only_probes_and_scrapes_may_use_another_name(make_client: Callable[...,
         assert client.get(path, headers={"Host": host}).status_code == 200
 
 
+def test_the_log_says_who_used_another_name(
+    make_client: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(allowed_hosts="ward.example")
+    with caplog.at_level("INFO", "pkdot.requests"):
+        client.get("/models", headers={"Host": "evil.example"})
+
+    (line,) = [line for line in caplog.messages if " 421 misdirected_request " in line]
+    assert " client=testclient " in line
+
+
 def test_no_page_of_another_origin_may_read_an_answer(make_client: Callable[..., TestClient]) -> None:
     reply = make_client().get("/models", headers={"Origin": "https://desk.example"})
     preflight = make_client().options(

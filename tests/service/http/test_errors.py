@@ -62,6 +62,15 @@ def test_another_method_is_told_which_one_is_answered(client: TestClient) -> Non
     assert reply.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/metrics", "/models"])
+def test_what_answers_probes_says_that_it_answers_head(client: TestClient, path: str) -> None:
+    reply = client.post(path)
+
+    assert outcome(reply) == (405, "method_not_allowed")
+    assert reply.headers.get_list("allow") == ["GET, HEAD"]
+    assert reply.json()["detail"] == "POST is not answered here; accepted is GET, HEAD"
+
+
 def test_a_body_that_is_not_multipart_is_unsupported(client: TestClient) -> None:
     assert outcome(client.post(URL, json={"video": "…"})) == (415, "unsupported_media")
     assert outcome(client.post(URL)) == (415, "unsupported_media")

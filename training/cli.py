@@ -1,4 +1,7 @@
-"""The commands that make a bundle: demo, corpus, train, evaluate, export, compare."""
+"""The commands that make a bundle: demo, corpus, train, evaluate, export, compare.
+
+torch takes seconds to import, so each command does it after what needs none: help, and what is wrong at first sight.
+"""
 
 import argparse
 import json
@@ -11,15 +14,13 @@ from typing import Any, TypeAlias
 from models.bundle import MANIFEST, BundleError
 from models.inputs.media import MediaError
 from models.inputs.signals import SignalError
-from models.nets.huggingface import HuggingFaceError
-from models.nets.weights_file import WeightsFileError
+from models.nets.errors import HuggingFaceError, WeightsFileError
 from training.allocator import keep_freed_memory
 from training.config import ConfigError, load_config
 from training.corpora.clip import CorpusError
 from training.corpora.splits import SplitError
+from training.errors import NotConverged, TrainingError
 from training.face_nets.fetch import FaceNetsMissingError
-from training.loop import TrainingError
-from training.losses.transport import NotConverged
 from training.replacing import FolderInUseError, FolderUnusableError, require_replaceable, require_usable
 from training.stages.methods import ABLATIONS, BASIC, METHODS, ROWS, VARIATIONS
 
@@ -150,9 +151,8 @@ def _corpus(commands: Commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> object:
-    from training.demo import run_demo, shortened
-
     require_usable(arguments.out)
+    from training.demo import run_demo, shortened
 
     def show(answer: dict[str, Any]) -> None:
         if not arguments.json:
@@ -187,13 +187,13 @@ def _check(arguments: argparse.Namespace) -> object:
 
 
 def _train(arguments: argparse.Namespace) -> object:
+    config = load_config(arguments.config, arguments.overrides)
+    folder = arguments.out or Path("runs") / config.name
+    require_usable(folder)
     from training.distributed import joined_ranks
     from training.run import train
     from training.run_folder import RunFolder
 
-    config = load_config(arguments.config, arguments.overrides)
-    folder = arguments.out or Path("runs") / config.name
-    require_usable(folder)
     with joined_ranks():
         bundle = train(config, folder, resume=arguments.resume)
     if bundle is None:
@@ -205,9 +205,9 @@ def _train(arguments: argparse.Namespace) -> object:
 
 
 def _evaluate(arguments: argparse.Namespace) -> object:
+    setting, folder = _open_run(arguments.run_folder)
     from training.run import INTERVALS, evaluate_run
 
-    setting, folder = _open_run(arguments.run_folder)
     scores = evaluate_run(setting, folder)
     print(f"pkdot: {' '.join(setting.protocol)}", file=sys.stderr)
     intervals = folder.metrics()[INTERVALS]
@@ -215,32 +215,35 @@ def _evaluate(arguments: argparse.Namespace) -> object:
 
 
 def _export(arguments: argparse.Namespace) -> object:
+    require_replaceable(arguments.to, marker=MANIFEST, what="a bundle")
+    setting, folder = _open_run(arguments.run_folder)
     from training.run import export_run
 
-    require_replaceable(arguments.to, marker=MANIFEST, what="a bundle")
-    bundle = export_run(*_open_run(arguments.run_folder), to=arguments.to)
+    bundle = export_run(setting, folder, to=arguments.to)
     return {"bundle": str(bundle.path), "version": bundle.version}
 
 
 def _open_run(path: Path) -> tuple[Any, Any]:
     from training.run_folder import RunFolder
-    from training.stages.prepare import prepare_setting
 
     folder = RunFolder(path)
-    setting = prepare_setting(folder.config(), folder.scratch)
+    config = folder.config()
+    from training.stages.prepare import prepare_setting
+
+    setting = prepare_setting(config, folder.scratch)
     folder.check_corpus(setting.contents)
     return setting, folder
 
 
 def _compare(arguments: argparse.Namespace) -> object:
-    from training.report import compare_all
-
     configs = [load_config(file, arguments.overrides) for file in arguments.configs]
     names = [config.name for config in configs]
     if doubled := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"two recipes are named {doubled[0]}; give one of them another `name`")
     for name in names:
         require_usable(arguments.out / name)
+    from training.report import compare_all
+
     methods = list(dict.fromkeys(row for name in arguments.methods for row in GROUPS.get(name, (name,))))
     report = compare_all(
         configs, arguments.out, range(arguments.seeds), methods, folds=arguments.folds, jobs=arguments.jobs

@@ -22,8 +22,8 @@ from training.config import ConfigError, RunConfig, reason
 from training.contents import Contents, contents_of, require_same
 from training.corpora.clip import Corpus
 from training.corpora.splits import SplitError, fold_count
+from training.errors import NotConverged
 from training.failures import Failure, write_reason
-from training.losses.transport import NotConverged
 from training.predictions import Predictions, load_predictions
 from training.run_folder import RunFolder
 from training.stages.checks import check_encoders

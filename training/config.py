@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from torch import nn
 
 from models.inputs.signals import PREPARATIONS
 from models.inputs.voice import mel_filters
@@ -30,8 +29,8 @@ from training.stage_config import (
 )
 from training.yaml_text import YamlTextError, read_yaml
 
-TAKEN: Final = frozenset({"output", "file", "allow_pickle", *dir(nn.ModuleDict())})
-"""Names that a graph's output, the arguments of `numpy.savez`, and what holds the encoders of a network have."""
+TAKEN: Final = frozenset({"output", "file", "allow_pickle"})
+"""Names that a graph's output and the arguments of `numpy.savez` have."""
 TAKEN_PREFIX: Final = "uncertainty_"
 """Of a graph's other outputs."""
 TASKS: dict[str, Task] = {"biovid": "pain", "affwild2": "valence-arousal"}
@@ -125,8 +124,11 @@ class RunConfig(Config):
     def sets_fit_together(self) -> Self:
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities: {list(self.modalities)} names one twice")
+        from torch import nn  # seconds, which a command that is only asked for help, or was mistyped, need not take
+
+        held = dir(nn.ModuleDict())  # what holds the encoders of a network
         for modality in self.modalities:
-            if modality in TAKEN or modality.startswith(TAKEN_PREFIX):
+            if modality in TAKEN or modality in held or modality.startswith(TAKEN_PREFIX):
                 raise ValueError(f"modalities: networks and bundles use {modality!r} themselves; give it another name")
             try:
                 self.inputs.shape(modality)

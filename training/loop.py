@@ -19,6 +19,7 @@ from tqdm import tqdm
 from training.checkpoint import load_weights, save_weights
 from training.data import Batch, WindowSet, deal_batches
 from training.distributed import average_gradients, first_says, is_first_rank, local_part, of_all_ranks, rank
+from training.errors import TrainingError
 from training.stage_config import StageConfig
 from training.tracking import Track, track_nothing
 
@@ -28,10 +29,6 @@ Score = Callable[[], float]
 
 SAVE_EVERY_S = 60.0
 """How much work a kill may cost."""
-
-
-class TrainingError(RuntimeError):
-    """The loss left the finite numbers."""
 
 
 class Bench(NamedTuple):

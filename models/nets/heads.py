@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.nets.weights_file import WeightsFileError
+from models.nets.errors import WeightsFileError
 from models.spec import Task
 
 

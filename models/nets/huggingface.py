@@ -14,12 +14,9 @@ from torch import Tensor, nn
 
 from models.nets.backbone import Backbone
 from models.nets.encoder_spec import EncoderSpec
+from models.nets.errors import HuggingFaceError
 from models.nets.frames import FrameEncoder, Pictures
 from models.spec import FaceSpec
-
-
-class HuggingFaceError(ValueError):
-    """A model of Hugging Face cannot be used; the message names it, and says what is supported."""
 
 
 def huggingface_face_encoder(spec: FaceSpec, encoder: EncoderSpec, *, dim: int, steps: int) -> FrameEncoder:

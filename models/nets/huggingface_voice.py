@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from models.nets.backbone import Backbone
 from models.nets.encoder_spec import EncoderSpec
-from models.nets.huggingface import HuggingFaceError, load_model, processor_settings
+from models.nets.errors import HuggingFaceError
+from models.nets.huggingface import load_model, processor_settings
 from models.nets.pooling import PoolSteps
 from models.spec import VoiceSpec
 

@@ -1,13 +1,14 @@
 """How large the networks are: settings that teacher and student share."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from models.nets.encoder_spec import EncoderSpec
-from models.nets.fusion import FusionName
-from models.nets.tnet import TNetName
 from models.spec import Modality, Spec
+
+FusionName = Literal["transformer", "concat", "jca", "lfan"]
+TNetName = Literal["bottleneck", "wide", "transformer"]
 
 
 class NetworkSpec(Spec):

@@ -9,14 +9,14 @@ Axes: B windows, L steps, P available modalities, D features, H hidden features.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.nets.fusion.transformer import Block
+from models.nets.network import TNetName
 
-TNetName = Literal["bottleneck", "wide", "transformer"]
 LARGEST_LOG = 10.0
 """Bound of the log-variance, so that its exponential stays finite and not 0 in float32."""
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-
-class WeightsFileError(ValueError):
-    """A weights file cannot be used; the message names the file, the key, and what was expected."""
+from models.nets.errors import WeightsFileError
 
 
 def load_weights_file(net: nn.Module, file: Path, *, made_for: str) -> None:

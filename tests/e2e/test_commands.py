@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "training" / "configs" / "synthetic-pain.yaml"
 
 
-def pkdot(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def pkdot(*arguments: object, cwd: Path, before: str = "") -> "subprocess.CompletedProcess[str]":
+    """In a fresh process; modules in the folder `before` come before the installed ones."""
+    environment = {**os.environ, "PYTHONPATH": f"{before}{os.pathsep}{ROOT}"}
     return subprocess.run(
         [sys.executable, "-m", "pkdot", *map(str, arguments)],
         cwd=cwd, env=environment, capture_output=True, text=True, check=False,
@@ -54,6 +55,26 @@ def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
     for command in ("demo", "train", "evaluate", "export", "compare", "serve"):
         done = pkdot(command, "--help", cwd=tmp_path)
         assert (done.returncode, "example:" in done.stdout) == (0, True), command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--help",), 0, "the table of methods over seeds and folds"),
+        (("compare", "--help"), 0, "rows beside the teacher"),
+        (("train", RECIPE, "--set", "student.lambda=1"), 2, "student.lambda: there is no such key"),
+        (("compare", "nowhere.yaml"), 2, "nowhere.yaml cannot be read"),
+        (("corpus", "check", "features", "nowhere"), 2, "nowhere"),
+        (("bundle", "check", "nowhere"), 1, "nowhere"),
+    ],
+)
+def test_help_and_what_is_wrong_at_first_sight_wait_for_no_torch(
+    arguments: tuple[object, ...], code: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "torch.py").write_text("raise AssertionError('it takes seconds')")
+    done = pkdot(*arguments, cwd=tmp_path, before=str(tmp_path))
+
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr
 
 
 def test_a_bundle_is_checked_with_its_golden_input(workplace: Path) -> None:

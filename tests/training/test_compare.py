@@ -21,9 +21,8 @@ from torch import Tensor
 from pkdot import main
 from training.compare import compare, rows_of
 from training.config import ConfigError, RunConfig
+from training.errors import NotConverged, TrainingError
 from training.failures import Failure
-from training.loop import TrainingError
-from training.losses.transport import NotConverged
 from training.page import write_page
 from training.predictions import Predictions
 from training.report import compare_all

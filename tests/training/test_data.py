@@ -15,8 +15,9 @@ from torch import nn
 from training.corpora.clip import Clip
 from training.corpora.splits import PARTS, SplitError, fold_count, split_clips
 from training.data import WindowSet, deal_batches, has_target
+from training.errors import TrainingError
 from training.labels import keep_labels
-from training.loop import Bench, TrainingError, fit
+from training.loop import Bench, fit
 from training.stage_config import LabelsConfig, SplitConfig, StageConfig
 from training.stages.setting import Setting
 

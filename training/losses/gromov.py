@@ -27,8 +27,9 @@ from collections import deque
 import torch
 from torch import Tensor
 
+from training.errors import NotConverged
 from training.losses.ot import check_embeddings, similarity
-from training.losses.transport import NotConverged, Transport, solve_between
+from training.losses.transport import Transport, solve_between
 
 MASS = 1e-6
 """The coupling has converged when the plain step moves less than this share of its mass."""

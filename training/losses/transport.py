@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from training.errors import NotConverged
+
 START = 32.0
 """Epsilon starts at the largest cost divided by this."""
 COOLING = 4.0
@@ -44,10 +46,6 @@ SHARES = 10
 """Of a step, each a quarter of the last: those of a line search that tries all at once."""
 SWEEPS_UNREAD = 24
 """Sweeps of a self-transport from one look at its residual to the next."""
-
-
-class NotConverged(ArithmeticError):
-    """The marginals of the plan miss their weights by more than was asked."""
 
 
 class Transport(NamedTuple):

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from models.nets.teacher import Teacher
 from training.data import WindowSet
-from training.loop import FitReport, TrainingError
+from training.errors import TrainingError
+from training.loop import FitReport
 from training.stages.encoders import train_encoder
 from training.stages.setting import Setting
 from training.stages.teacher import train_teacher

@@ -9,7 +9,7 @@ from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Teacher
 from training.distributed import is_first_rank
-from training.loop import TrainingError
+from training.errors import TrainingError
 from training.replacing import whole_file
 from training.run_folder import RunFolder
 from training.stages.diagnostics import Measured, matrices, structure_diagnostics

@@ -13,9 +13,9 @@ from models.nets.teacher import Forward, Teacher
 from training.checkpoint import load_weights, save_weights
 from training.data import Batch
 from training.distributed import is_first_rank
-from training.loop import Bench, FitReport, TrainingError, fit
+from training.errors import NotConverged, TrainingError
+from training.loop import Bench, FitReport, fit
 from training.losses.hallucination import hallucination_loss
-from training.losses.transport import NotConverged
 from training.stage_config import StudentConfig
 from training.stages.bank import BankOT
 from training.stages.material import Material

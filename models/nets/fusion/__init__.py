@@ -1,7 +1,6 @@
 """Fusion networks: {modality: (B, L, D)} to the joint representation z (B, D)."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import nn
 
@@ -9,8 +8,7 @@ from models.nets.fusion.concat import ConcatFusion
 from models.nets.fusion.jca import JointCrossAttentionFusion
 from models.nets.fusion.lfan import LeaderFollowerFusion
 from models.nets.fusion.transformer import TransformerFusion
-
-FusionName = Literal["transformer", "concat", "jca", "lfan"]
+from models.nets.network import FusionName
 
 
 def build_fusion(name: FusionName, modalities: Sequence[str], *, dim: int, steps: int) -> nn.Module:

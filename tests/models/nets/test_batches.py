@@ -8,11 +8,9 @@ from torch import Tensor, nn
 
 from models.nets.encoder_spec import EncoderName, EncoderSpec
 from models.nets.encoders import build_encoder
-from models.nets.fusion import FusionName
-from models.nets.network import NetworkSpec
+from models.nets.network import FusionName, NetworkSpec, TNetName
 from models.nets.student import Student
 from models.nets.teacher import Teacher
-from models.nets.tnet import TNetName
 from models.spec import InputSpec
 
 Compute = Callable[[Mapping[str, Tensor]], Tensor]

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.nets.fusion import FusionName, build_fusion
+from models.nets.fusion import build_fusion
 from models.nets.fusion.jca import JointAttention, JointCrossAttentionFusion
 from models.nets.fusion.lfan import LeaderFollowerFusion
+from models.nets.network import FusionName
 
 NAMES = ("face", "voice", "eda")
 FUSIONS: tuple[FusionName, ...] = ("transformer", "concat", "jca", "lfan")

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
+from models.nets.errors import WeightsFileError
 from models.nets.heads import ValuesHead, build_head, scale_of
-from models.nets.weights_file import WeightsFileError
 from models.spec import Task
 
 

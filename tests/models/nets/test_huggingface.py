@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.inputs.voice import log_mel
 from models.nets.encoder_spec import EncoderSpec
 from models.nets.encoders import build_encoder
-from models.nets.huggingface import HuggingFaceError
+from models.nets.errors import HuggingFaceError
 from models.spec import FaceSpec, InputSpec, VoiceSpec
 
 transformers = pytest.importorskip("transformers")

@@ -6,13 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.nets.fusion import FusionName
-from models.nets.network import NetworkSpec
+from models.nets.network import FusionName, NetworkSpec, TNetName
 from models.nets.physio import SignalEncoder
 from models.nets.pooling import PoolSteps
 from models.nets.student import Student
 from models.nets.teacher import Teacher
-from models.nets.tnet import TNetName
 from models.nets.video import normalise_frames
 from models.spec import InputSpec
 

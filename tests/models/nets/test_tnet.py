@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.nets.network import NetworkSpec
+from models.nets.network import NetworkSpec, TNetName
 from models.nets.student import Student
-from models.nets.tnet import TNet, TNetName
+from models.nets.tnet import TNet
 from models.spec import InputSpec, SignalSpec
 
 BODIES: tuple[TNetName, ...] = ("bottleneck", "wide", "transformer")

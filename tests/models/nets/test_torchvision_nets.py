@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from models.nets.encoder_spec import EncoderName, EncoderSpec
 from models.nets.encoders import build_encoder
+from models.nets.errors import WeightsFileError
 from models.nets.r3d18 import R3D18
 from models.nets.resnet18 import ResNet18
-from models.nets.weights_file import WeightsFileError, load_weights_file
+from models.nets.weights_file import load_weights_file
 from models.spec import InputSpec
 
 Shapes = dict[str, tuple[int, ...]]

@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.errors import NotConverged
 from training.losses.gromov import gromov_coupling, gromov_loss
 from training.losses.ot import centred, similarity
-from training.losses.transport import NotConverged, solve_between
+from training.losses.transport import solve_between
 
 Floats = NDArray[np.float64]
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from training.errors import NotConverged
 from training.losses.sinkhorn import half_squared_distances
-from training.losses.transport import NotConverged, rounding_limit, solve_between, solve_within
+from training.losses.transport import rounding_limit, solve_between, solve_within
 
 
 def profiles(n: int, d: int, seed: int) -> torch.Tensor:

@@ -8,17 +8,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from training.errors import NotConverged
 from training.losses.ot import profiles, similarity, structural_ot
 from training.losses.sinkhorn import half_squared_distances, sinkhorn_divergence
-from training.losses.transport import (
-    NotConverged,
-    RowPlan,
-    climb,
-    reads_are_free,
-    share_at_once,
-    solve_between,
-    solve_within,
-)
+from training.losses.transport import RowPlan, climb, reads_are_free, share_at_once, solve_between, solve_within
 
 
 def clusters(n: int, d: int, seed: int) -> torch.Tensor:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from training.loop import FitReport, TrainingError, fit
+from training.errors import TrainingError
+from training.loop import FitReport, fit
 from training.run_folder import RunFolder
 from training.stages.diagnostics import Measured, structure_diagnostics
 from training.stages.kept import shared_stages, student_stages

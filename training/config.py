@@ -29,7 +29,7 @@ from training.stage_config import (
 )
 from training.yaml_text import YamlTextError, read_yaml
 
-TAKEN: Final = frozenset({"output", "file", "allow_pickle"})
+TAKEN: Final = ("output", "file", "allow_pickle")
 """Names that a graph's output and the arguments of `numpy.savez` have."""
 TAKEN_PREFIX: Final = "uncertainty_"
 """Of a graph's other outputs."""
@@ -124,11 +124,8 @@ class RunConfig(Config):
     def sets_fit_together(self) -> Self:
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities: {list(self.modalities)} names one twice")
-        from torch import nn  # seconds, which a command that is only asked for help, or was mistyped, need not take
-
-        held = dir(nn.ModuleDict())  # what holds the encoders of a network
         for modality in self.modalities:
-            if modality in TAKEN or modality in held or modality.startswith(TAKEN_PREFIX):
+            if is_taken(modality):
                 raise ValueError(f"modalities: networks and bundles use {modality!r} themselves; give it another name")
             try:
                 self.inputs.shape(modality)
@@ -166,6 +163,16 @@ class RunConfig(Config):
     def missing(self, available: Sequence[str]) -> tuple[str, ...]:
         """What a student with `available` must hallucinate, in the teacher's order."""
         return tuple(name for name in self.modalities if name not in available)
+
+
+def is_taken(modality: str) -> bool:
+    """Whether a network or a bundle uses this name itself."""
+    if modality in (FACE, VOICE, *PREPARATIONS):
+        return False
+    from torch import nn  # seconds, which a command that was mistyped need not take
+
+    holder = nn.ModuleDict()  # of a network's encoders
+    return modality in TAKEN or modality.startswith(TAKEN_PREFIX) or hasattr(holder, modality)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

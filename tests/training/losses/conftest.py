@@ -12,10 +12,10 @@ Divergence = Callable[[Cloud, Cloud, float], float]
 
 
 def entropic_ot(x: Cloud, y: Cloud, blur: float) -> float:
-    """min <P, C> + blur² KL(P | a⊗b), by POT's log-domain Sinkhorn, within about 1e-5 of the largest cost."""
+    """min <P, C> + blur² KL(P | a⊗b), by POT's stabilised Sinkhorn, within about 1e-5 of the largest cost."""
     cost, epsilon = 0.5 * ot.dist(x, y), blur**2
     a, b = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
-    plan = ot.bregman.sinkhorn_log(a, b, cost, epsilon, numItermax=20_000, stopThr=1e-8, warn=False)
+    plan = ot.bregman.sinkhorn_stabilized(a, b, cost, epsilon, numItermax=20_000, stopThr=1e-8, warn=False)
     positive = plan > 0
     product = np.outer(a, b)
     kl = float((plan[positive] * np.log(plan[positive] / product[positive])).sum() - plan.sum() + 1)

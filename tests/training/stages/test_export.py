@@ -51,8 +51,9 @@ def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_fi
     students = {available: setting.new_student(available).eval() for available in setting.config.students}
     to = tmp_path / "bundle"
 
-    made = export_bundle(setting, students, measured(setting, students, x=1.0), to)
-    again = export_bundle(setting, students, measured(setting, students, x=2.0), to)
+    made = export_bundle(setting, students, measured(setting, students), to)
+    fewer = {("voice",): students["voice",]}
+    again = export_bundle(setting, fewer, measured(setting, fewer), to)
 
     assert {frozenset(g.available) for g in made.manifest.graphs} == {
         frozenset({"face"}), frozenset({"voice"}), frozenset({"face", "voice"})
@@ -61,6 +62,7 @@ def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_fi
     assert made.manifest.graphs[0].uncertainty == {"voice": "uncertainty_voice"}
     assert set(made.manifest.provenance.licences) == {"corpus", "weights", "face nets"}
     assert bundle.load(to).version == again.version != made.version
+    assert sorted(file.name for file in (to / "graphs").iterdir()) == ["voice.onnx"]
     card = (to / "card.md").read_text()
     assert "synthetic" in card
     assert "female 0.400 (3 people, 15 items), male 0.500 (2 people, 10 items); worst female, gap 0.100" in card

@@ -187,6 +187,16 @@ class Batcher:
         """Whether anybody waits for a device, or for the event loop."""
         return any(self.lines)
 
+    def wait_s(self, runner_key: str, n_items: int, *, tensors: bool) -> float:
+        """How long new items would take from now on; `tensors` where nothing has to be built of them.
+
+        Those that the event loop computes itself wait for no device, only for others like them.
+        """
+        if not (tensors and self.quick.would_take(runner_key, n_items)):
+            return self.forecast.wait_s(runner_key, n_items)
+        ahead_s = sum(self.quick.seconds(key, count) for key, count in self.quick_turns.waiting.items())
+        return ahead_s + self.quick.seconds(runner_key, n_items)
+
     def stalled(self) -> bool:
         """Whether there is work, and no batch has finished for far longer than any should take."""
         limit_s = max(STALL_MIN_S, STALL_BATCHES * self.slowest_warm_up_s)

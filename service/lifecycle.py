@@ -76,7 +76,7 @@ class Resources:
         `items` are the windows that are known of, and `decodes` says whether a recording is to be decoded for them.
         Where nothing is ahead of them, they may take all of it.
         """
-        wait_s = self.batcher.forecast.wait_s(runner_key, items)
+        wait_s = self.batcher.wait_s(runner_key, items, tensors=not decodes)
         if decodes:
             wait_s += self.pipeline.decoders.predicted_wait_s()
         if wait_s > (left_s if self.batcher.forecast.is_free else SURE * left_s):

@@ -228,7 +228,8 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
         scope = cast("Scope", cycle.scope)
-        refusal = self.gate(scope)
+        # who takes no answers gets no more of them: the app waits, while these ways would fill the memory
+        refusal = None if self.flow.write_paused else self.gate(scope)
         if refusal is not None:
             self.refuse(cycle, refusal)
             return
@@ -254,6 +255,7 @@ class Connection(HttpToolsProtocol):
     def answer(self, cycle: RequestResponseCycle, headers: HeaderList, body: bytes) -> None:
         """Send the answer of a request that took a shorter way."""
         self.held = self.way = None
+        cycle.body = bytearray()  # nobody needs it any more, and the connection may be idle for long
         if CLOSE in headers:
             cycle.keep_alive = False
         elif not cycle.keep_alive:

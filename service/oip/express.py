@@ -175,6 +175,7 @@ class Trip:
             logger.exception("request %s failed", self.context.request_id)
             self.turn_back()
             return
+        self.held.close()  # the next request on the connection begins with the answer
         self.answer(headers, body)
         self.end(OK, len(body))
 
@@ -196,11 +197,11 @@ class Trip:
         self.end(CLIENT_GONE, 0)
 
     def turn_back(self) -> None:
-        """Leave no trace, and let the app begin."""
+        """Leave no trace but how long the body took to come, and let the app begin."""
         self.held.close()
         self.express.telemetry.request_withdrawn(self.context)
         self.context.task, self.context.stage, self.context.largest_batch = None, "upload", 0
-        self.context.seconds.clear()
+        self.context.seconds = {"upload": self.context.seconds["upload"]}
         self.decline()
 
     def end(self, status: int, response_bytes: int) -> None:

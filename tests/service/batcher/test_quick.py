@@ -16,7 +16,7 @@ from service.device import BuildItem, Row
 from service.quick import LONE_S, QUICK_S
 from service.warm_up import BatchTime, WarmUp
 
-from .scenes import Clock, Doubler, ask, item, play, running, useful
+from .scenes import Clock, Doubler, ask, item, play, running, until, useful
 
 
 @dataclass
@@ -262,3 +262,29 @@ def test_short_work_that_is_not_alone_after_all_goes_to_the_threads() -> None:
 
     play(scene)
     assert [thread is threading.main_thread() for thread in runner.order] == [False] * 4
+
+
+def test_who_waits_for_no_device_is_not_predicted_to() -> None:
+    slow, quick = Located("slow", warm_up=useful(1, seconds_per_item=1.0)), Located("quick", warm_up=QUICK)
+
+    async def scene() -> None:
+        async with running(Batcher(clock=Clock(), thread_clock=Clock())) as batcher:
+            batcher.expect([slow, quick])
+            held = await slow.hold(batcher)
+            waiting = ask(batcher, slow, *range(10))
+            await until(lambda: batcher.queue_items == 10)
+            beside = batcher.submit(quick, rows(3), deadline_s=math.inf)
+            waits_s = [
+                batcher.wait_s(key, count, tensors=tensors)
+                for key, count, tensors in [("quick", 2, True), ("quick", 1, False), ("quick", 100, True)]
+            ]
+            assert waits_s[0] == pytest.approx(QUICK.batch_s(3) + QUICK.batch_s(2))
+            assert (
+                min(waits_s[1:]) > 1.0
+            )  # windows that must be built, and too many tensors, stand behind the slow ones
+            assert batcher.wait_s("slow", 1, tensors=True) == batcher.forecast.wait_s("slow", 1)
+            slow.go.set()
+            await asyncio.gather(held, waiting, beside.answer)
+            batcher.leave(beside)
+
+    play(scene)

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from models import bundle as bundle_format
 from models.spec import FaceSpec, FeatureSpec, InputSpec, VoiceSpec
+from service.oip.express import Express
 from service.runtime import GraphRunner
 from service.settings import Settings
 
@@ -209,3 +210,17 @@ def fail_on_nines(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         return run_checked(runner, inputs)
 
     return lambda: monkeypatch.setattr(GraphRunner, "run_checked", checked)
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each request that might go the short way, whether it set out."""
+    set_out, seen = Express.set_out, list[bool]()
+
+    def watched(express: Express, *arguments: Any) -> Any:
+        way = set_out(express, *arguments)
+        seen.append(way is not None)
+        return way
+
+    monkeypatch.setattr(Express, "set_out", watched)
+    return seen

@@ -11,7 +11,7 @@ from typing import IO, Any
 import pytest
 
 from service.access.keys import new_key
-from service.oip.express import Express, Trip
+from service.oip.express import Trip
 from service.runtime import GraphRunner
 from service.settings import Settings
 from tests.service.http.raw_http import Reply, post, read_reply
@@ -47,20 +47,6 @@ def answered(file: IO[bytes]) -> Reply:
     reply = read_reply(file)
     assert reply is not None
     return reply
-
-
-@pytest.fixture
-def trips(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each request that might go the short way, whether it set out."""
-    set_out, seen = Express.set_out, list[bool]()
-
-    def watched(express: Express, *arguments: Any) -> Any:
-        way = set_out(express, *arguments)
-        seen.append(way is not None)
-        return way
-
-    monkeypatch.setattr(Express, "set_out", watched)
-    return seen
 
 
 def test_both_ways_lead_to_one_answer_and_count_alike(

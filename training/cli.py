@@ -209,9 +209,9 @@ def _evaluate(arguments: argparse.Namespace) -> object:
     from training.run import INTERVALS, evaluate_run
 
     scores = evaluate_run(setting, folder)
-    print(f"pkdot: {' '.join(setting.protocol)}", file=sys.stderr)
     intervals = folder.metrics()[INTERVALS]
-    return {who: {**own, "intervals": intervals[who]} for who, own in scores.items()}
+    scored = {who: {**own, "intervals": intervals[who]} for who, own in scores.items()}
+    return {"protocol": setting.protocol, **scored}
 
 
 def _export(arguments: argparse.Namespace) -> object:

@@ -5,7 +5,7 @@ rule. A cell is a folder; a row that is done has its predictions there, or the r
 not run again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -53,6 +53,8 @@ class Compared(NamedTuple):
     """Rows that did not converge everywhere."""
     cells: list[RunConfig]
     """One configuration for each seed and fold."""
+    groups: dict[str, dict[str, str]]
+    """What the corpus says of each person: attribute to group."""
 
 
 class Row(NamedTuple):
@@ -118,16 +120,19 @@ def compare(
     check_methods(config, methods)
     check_encoders(config)
     rows = rows_of(config, methods)
-    cells, todo, contents = _plan(config, path, seeds, folds, rows)
+    cells, todo, contents, groups = _plan(config, path, seeds, folds, rows)
     run = partial(run_cell, path=path, rows=rows, contents=contents)
-    bar = partial(tqdm, total=len(cells), initial=len(cells) - len(todo), desc=config.name, unit="cell")
-    if jobs == 1:
-        for cell in bar(todo):
-            run(cell)
-    elif todo:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin_work) as pool:
-            list(bar(pool.map(run, todo)))
-    return gather(path, cells, rows)
+    done = sum(_row_is_done(cell_folder(path, cell), row) for cell in cells for row in rows)
+    with tqdm(total=len(cells) * len(rows), initial=done, desc=config.name, unit="row") as bar:
+        if jobs == 1:
+            for cell in todo:
+                for _ in run(cell):
+                    bar.update()
+        elif todo:
+            with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin_work) as pool:
+                for count in pool.map(partial(_whole_cell, run), todo):
+                    bar.update(count)
+    return Compared(*gather(path, cells, rows), cells, groups)
 
 
 class _Plan(NamedTuple):
@@ -136,6 +141,7 @@ class _Plan(NamedTuple):
     """Those of the cells that are not done yet."""
     contents: Contents
     """What the corpus holds."""
+    groups: dict[str, dict[str, str]]
 
 
 def _plan(config: RunConfig, path: Path, seeds: Sequence[int], folds: int | None, rows: Sequence[Row]) -> _Plan:
@@ -144,8 +150,8 @@ def _plan(config: RunConfig, path: Path, seeds: Sequence[int], folds: int | None
     cells, contents = cells_of(config, seeds, folds, read), contents_of(*read)
     _claim(cells, contents, path)
     todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
-    check_cells(todo, read)
-    return _Plan(cells, todo, contents)
+    check_cells(todo, read, rows)
+    return _Plan(cells, todo, contents, {clip.subject: dict(clip.groups) for clip in read[0].clips})
 
 
 def _claim(cells: Sequence[RunConfig], contents: Contents, path: Path) -> None:
@@ -159,13 +165,30 @@ def _claim(cells: Sequence[RunConfig], contents: Contents, path: Path) -> None:
         folder.adopt(contents)
 
 
-def check_cells(cells: Sequence[RunConfig], read: ReadCorpus) -> None:
-    """Raise SplitError where one of `cells`, which differ in seed and fold, has a part that cannot do its work."""
+def check_cells(cells: Sequence[RunConfig], read: ReadCorpus, rows: Sequence[Row]) -> None:
+    """Raise SplitError where one of `cells`, which differ in seed and fold, has a part that cannot do its work.
+
+    So it is where a row's own batch, or k, is more than there are windows: it would be what its name does not say.
+    """
     for cell in cells:
         try:
-            deal(cell, *read, Path(), torch.device("cpu"))
+            setting = deal(cell, *read, Path(), torch.device("cpu"))
+            for row in rows:
+                _check_row_fits(row, cell, len(setting.pairs))
         except SplitError as error:
             raise SplitError(f"seed {cell.seed}, fold {cell.fold}: {error}") from None
+
+
+def _check_row_fits(row: Row, cell: RunConfig, windows: int) -> None:
+    if row.method in (TEACHER, CONSTANT):
+        return
+    student = ROWS[row.method].change(cell.student)
+    own = {key: getattr(student, key) for key in ("batch", "k") if getattr(student, key) != getattr(cell.student, key)}
+    if too_large := [f"{key} {value}" for key, value in own.items() if value > windows]:
+        raise SplitError(
+            f"the row {row.method!r} has {too_large[0]}, but the train people have only {windows} windows with "
+            f"{', '.join(cell.modalities)}; leave the row out"
+        )
 
 
 def cell_folder(path: Path, cell: RunConfig) -> Path:
@@ -173,7 +196,7 @@ def cell_folder(path: Path, cell: RunConfig) -> Path:
     return path / f"seed-{cell.seed}" / f"fold-{cell.fold}"
 
 
-def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> Compared:
+def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> tuple[Results, dict[str, Failure]]:
     """Each row's predictions, the folds of a seed joined, or in which cells it has none."""
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
     failures = {row.name: failure for row in rows if (failure := _failure(path, cells, row))}
@@ -185,7 +208,7 @@ def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> Compa
         for row in rows
         if row.name not in failures
     }
-    return Compared(results, failures, list(cells))
+    return results, failures
 
 
 def _failure(path: Path, cells: Sequence[RunConfig], row: Row) -> Failure | None:
@@ -205,8 +228,16 @@ def joined_folds(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(parts[0].task, parts[0].names, person, item, truth, said)
 
 
-def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row], contents: Contents) -> None:
-    """Train and test every row of one seed and fold that is not done yet; the corpus must still hold `contents`."""
+def _whole_cell(run: Callable[[RunConfig], Iterator[Row]], cell: RunConfig) -> int:
+    """How many rows there were to do."""
+    return sum(1 for _ in run(cell))
+
+
+def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row], contents: Contents) -> Iterator[Row]:
+    """Train and test every row of one seed and fold that is not done yet, and give each when it is.
+
+    The corpus must still hold `contents`.
+    """
     folder = RunFolder(cell_folder(path, cell))
     folder.check(cell, resume=True)
     with open_setting(cell, folder.path) as setting:
@@ -223,7 +254,8 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row], contents: Cont
                 write_reason(_reason(folder.path, row), str(error))
                 forget_ratios(folder.scratch, row.file)
             else:
-                said.save(_file(folder.path, row))
+                said.save(_file(folder.path, row), setting.protocol)
+            yield row
 
 
 def _test_row(setting: Setting, folder: RunFolder, encoders: Encoders, teacher: Teacher, row: Row) -> Predictions:

@@ -5,6 +5,7 @@ Axes: M windows of the corpus, N of them in a set.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -119,8 +120,12 @@ class WindowSet:
             yield self.batch(torch.arange(start, min(start + size, len(self))))
 
 
-def deal_batches(windows: WindowSet, size: int, generator: np.random.Generator) -> Iterator[Tensor]:
-    """Indices of one epoch's batches, in which people are mixed as evenly as they can be.
+def deal_batches(
+    windows: WindowSet, size: int, generator: np.random.Generator, *, steps: int | None = None, each: int = 1
+) -> Iterator[Tensor]:
+    """Indices of one epoch's batches, in which people are mixed as evenly as they can be; of `steps`, where given.
+
+    `each` windows of a person come together, so that a batch holds several of each of fewer people.
 
     Where labels are few, at least half of each batch is labelled, or all that are where these are fewer; an epoch goes
     once through the longer of the two piles, and several times through the other. No window stands twice in a batch.
@@ -134,33 +139,45 @@ def deal_batches(windows: WindowSet, size: int, generator: np.random.Generator) 
     lessons = min(size, int(labelled.sum()), round(size * max(LABELLED_SHARE, float(labelled.mean()))))
     pairs = size - lessons
     if labelled.all() or not labelled.any() or not pairs:
-        order = _mixed(windows, np.arange(len(windows)), generator)
+        everything = np.arange(len(windows))
+        if steps is not None:
+            yield from islice(_endless(windows, everything, size, generator, each), steps)
+            return
+        order = _mixed(windows, everything, generator, each)
         yield from (order[start : start + size] for start in range(0, len(order) - size + 1, size))
         return
     with_label, without = np.flatnonzero(labelled), np.flatnonzero(~labelled)
-    lesson, pair = (_endless(windows, *of, generator) for of in ((with_label, lessons), (without, pairs)))
-    for _ in range(max(1, len(with_label) // lessons, len(without) // pairs)):
+    lesson, pair = (_endless(windows, *of, generator, each) for of in ((with_label, lessons), (without, pairs)))
+    if steps is None:
+        steps = max(1, len(with_label) // lessons, len(without) // pairs)
+    for _ in range(steps):
         yield torch.cat([next(lesson), next(pair)])
 
 
-def _mixed(windows: WindowSet, index: NDArray[np.intp], generator: np.random.Generator) -> Tensor:
+def steps_of_epoch(windows: WindowSet, size: int) -> int:
+    """How many batches `deal_batches` makes of an epoch."""
+    return sum(1 for _ in deal_batches(windows, size, np.random.default_rng(0)))
+
+
+def _mixed(windows: WindowSet, index: NDArray[np.intp], generator: np.random.Generator, each: int) -> Tensor:
     """`index` in an order in which each person's windows are shuffled and spread evenly.
 
     Every batch cut from it holds people in the proportions of the whole: all of them, where they have equally many
-    windows and the size is a multiple of their number.
+    windows and the size is a multiple of their number. Of a person's windows `each` stay together.
     """
     person = windows.person.numpy()[index]
     piles = [generator.permutation(np.flatnonzero(person == p)) for p in np.unique(person)]
-    rounds = max(len(pile) for pile in piles)
+    rounds = max(-(-len(pile) // each) for pile in piles)
     turns = generator.permuted(np.tile(np.arange(len(piles)), (rounds, 1)), axis=1)  # (rounds, people)
     places = np.empty(len(person))  # of each window in the epoch, 0..1
     for p, pile in enumerate(piles):
-        places[pile] = (np.arange(len(pile)) + turns[: len(pile), p] / len(piles)) / len(pile)
+        number = np.arange(len(pile)) // each  # of the windows that stay together
+        places[pile] = (number + turns[number, p] / len(piles)) / (number[-1] + 1)
     return torch.from_numpy(index[np.argsort(places, kind="stable")])
 
 
 def _endless(
-    windows: WindowSet, index: NDArray[np.intp], size: int, generator: np.random.Generator
+    windows: WindowSet, index: NDArray[np.intp], size: int, generator: np.random.Generator, each: int
 ) -> Iterator[Tensor]:
     """Batches of `index` for as long as they are asked for, each round in a new order; `size` is at most its length.
 
@@ -170,7 +187,7 @@ def _endless(
     while True:
         batch, waiting = waiting[:size], waiting[size:]
         if len(batch) < size:
-            order = _mixed(windows, index, generator)
+            order = _mixed(windows, index, generator, each)
             others = order[~torch.isin(order, batch)][: size - len(batch)]
             batch, waiting = torch.cat([batch, others]), order[~torch.isin(order, others)]
         yield batch

@@ -6,7 +6,7 @@ A run that was killed goes on from its last saved step, with the same random num
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,8 @@ from training.tracking import Track, track_nothing
 Step = Callable[[Batch, torch.Generator, float], Tensor]
 """(batch, noise, share of the training that is done) to the loss."""
 Score = Callable[[], float]
+Deal = Callable[[WindowSet, int, np.random.Generator], Iterator[Tensor]]
+"""(data, size, generator) to the indices of an epoch's batches."""
 
 SAVE_EVERY_S = 60.0
 """How much work a kill may cost."""
@@ -41,6 +43,11 @@ class Bench(NamedTuple):
     the result."""
     track: Track = track_nothing
     save_every_s: float = SAVE_EVERY_S
+
+    @property
+    def curve(self) -> str:
+        """The name of its curves: rows, ratios and teachers that left people out may share a label, and no file."""
+        return self.label if self.state_file is None else self.state_file.stem
 
 
 @dataclass
@@ -128,6 +135,7 @@ def fit(
     bench: Bench,
     *,
     before_epoch: Callable[[], None] = lambda: None,
+    deal: Deal = deal_batches,
 ) -> FitReport:
     """Train `model` in place and leave it with the weights of the epoch that the selection people liked best.
 
@@ -141,11 +149,11 @@ def fit(
             group["lr"] = config.learning_rate * warm_and_cool(epoch, config.epochs)
         if not at.epoch_losses:
             before_epoch()
-        at.report.losses.append(_epoch(at, step, data, config, bench, epoch))
+        at.report.losses.append(_epoch(at, step, data, config, bench, epoch, deal))
         model.eval()
         at.report.scores.append(score())
-        bench.track(f"{bench.label}/loss", at.report.losses[-1], epoch)
-        bench.track(f"{bench.label}/selection", at.report.scores[-1], epoch)
+        bench.track(f"{bench.curve}/loss", at.report.losses[-1], epoch)
+        bench.track(f"{bench.curve}/selection", at.report.scores[-1], epoch)
         if at.report.best_epoch < 0 or at.report.scores[-1] < at.report.scores[at.report.best_epoch]:
             at.report.best_epoch, at.best = epoch, copy.deepcopy(model.state_dict())
         at.epoch_began, at.epoch_losses = at.dealer.bit_generator.state, []
@@ -176,9 +184,11 @@ def train_mode(model: nn.Module) -> None:
             module.eval()
 
 
-def _epoch(at: _Progress, step: Step, data: WindowSet, config: StageConfig, bench: Bench, epoch: int) -> float:
+def _epoch(
+    at: _Progress, step: Step, data: WindowSet, config: StageConfig, bench: Bench, epoch: int, deal: Deal
+) -> float:
     train_mode(at.model)
-    batches = list(deal_batches(data, config.batch, at.dealer))
+    batches = list(deal(data, config.batch, at.dealer))
     if not batches:
         raise TrainingError(f"{bench.label}: nothing to train on; no window has every modality and a label")
     for number in range(len(at.epoch_losses), len(batches)):

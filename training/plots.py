@@ -1,6 +1,6 @@
 """Pictures of a table: bars, ablation curves, similarities and coupling, and calibration.
 
-Each says above how its people were dealt, since it may be shown alone.
+Each says above how its people were dealt, and what every result must name, since it may be shown alone.
 """
 
 import re
@@ -15,6 +15,8 @@ from training.predictions import Predictions
 from training.table import RowResult, Table
 
 Floats = NDArray[np.float64]
+NAMED = ("Standardised by person", "Facial EMG")
+"""How those notes begin that no result may be without."""
 ABLATION = re.compile(r"^ablation (?P<setting>\w+)=(?P<value>[\d.]+)(?P<how>, [^(]*)? \((?P<student>.*)\)$")
 
 
@@ -94,5 +96,6 @@ def draw_calibration(table: Table, said: Mapping[str, Sequence[Predictions]], fi
 
 
 def _save(figure: Figure, table: Table, file: Path) -> None:
-    figure.suptitle("; ".join((table.name, *table.sentences[:1])), fontsize=8, wrap=True)
+    named = (sentence for sentence in table.sentences[1:] if sentence.startswith(NAMED))
+    figure.suptitle(" ".join(("; ".join((table.name, *table.sentences[:1])), *named)), fontsize=8, wrap=True)
     figure.savefig(file, dpi=150)

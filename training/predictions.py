@@ -59,8 +59,8 @@ class Predictions:
             return affect_metrics(self.said, truth)
         return regression_metrics(self.said, truth, self.names)
 
-    def save(self, file: Path) -> None:
-        """Write what `load_predictions` reads."""
+    def save(self, file: Path, protocol: Sequence[str]) -> None:
+        """Write what `load_predictions` reads, and beside it `protocol`: how the answers came about, in sentences."""
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part, part.open("wb") as stream:
             np.savez_compressed(
@@ -72,6 +72,7 @@ class Predictions:
                 item=self.item,
                 truth=self.truth,
                 said=self.said,
+                protocol=np.array(protocol, np.str_),
             )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from training.compare import CONSTANT, Compared, cell_folder, compare, protocol_sentences, rows_of
 from training.config import RunConfig
 from training.page import write_page
+from training.people_text import write_people
 from training.plots import draw_ablations, draw_bars, draw_calibration, draw_matrices
 from training.table import Table, adjusted, make_table
 from training.table_text import latex, markdown, write_csv
@@ -33,7 +34,10 @@ def compare_all(
     folds: int | None,
     jobs: int,
 ) -> Report:
-    """Run what is not done yet of all recipes; `out`/NAME gets table.csv, table.md, table.tex, plots/, report.html."""
+    """Run what is not done yet of all recipes.
+
+    `out`/NAME gets table.csv, table.md, table.tex, people.csv, groups.csv, plots/ and report.html.
+    """
     everything = {
         config.name: compare(config, out / config.name, seeds, methods, folds=folds, jobs=jobs) for config in configs
     }
@@ -48,11 +52,12 @@ def compare_all(
     ]
     tables = adjusted(tables)
     for config, table in zip(configs, tables, strict=True):
-        path = out / config.name
+        path, compared = out / config.name, everything[config.name]
         write_csv(table, path / "table.csv")
+        write_people(compared.results, compared.groups, table.sentences, path)
         (path / "table.md").write_text(markdown(table), encoding="utf-8")
         (path / "table.tex").write_text(latex(table), encoding="utf-8")
-        _draw(config, table, everything[config.name], path, methods)
+        _draw(config, table, compared, path, methods)
         write_page(table, path / "plots", path / "report.html")
     return Report(
         text="\n".join(markdown(table) for table in tables),

@@ -1,5 +1,6 @@
 """One run: encoders, teacher, T-Net, student, evaluation, export. A finished stage is not done again on `--resume`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from torch import nn
 from models.bundle import Bundle
 from models.manifest import Calibration
 from models.nets.student import Student
+from models.nets.teacher import Teacher
 from training.config import ConfigError, RunConfig
 from training.distributed import is_first_rank
+from training.metrics import score_by_person
 from training.run_folder import RunFolder
 from training.score_intervals import score_intervals
 from training.stages.calibration import calibrate
@@ -21,6 +24,7 @@ from training.stages.methods import ROWS
 from training.stages.out_of_fold import out_of_fold_scores, train_out_of_fold
 from training.stages.prepare import open_setting
 from training.stages.setting import Setting
+from training.stages.tnet import hallucination_scores
 
 INTERVALS = "test_intervals"
 """In metrics.json: of each score, 95 % over the test people."""
@@ -47,27 +51,44 @@ def train(config: RunConfig, path: Path, *, resume: bool) -> Bundle | None:
 def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, float]]:
     """Scores of the teacher and of every student on the test people, also written to metrics.json."""
     config = setting.config
-    nets: dict[str, tuple[nn.Module, tuple[str, ...]]] = {"teacher": (load_teacher(setting, folder), config.modalities)}
-    for available, student in _students(setting, folder).items():
-        nets[f"student {label(available)}"] = (student, available)
+    teacher, students = load_teacher(setting, folder), _students(setting, folder)
+    nets: dict[str, tuple[nn.Module, tuple[str, ...]]] = {"teacher": (teacher, config.modalities)}
+    nets |= {f"student {label(available)}": (student, available) for available, student in students.items()}
     folder.add_metrics("protocol", setting.protocol)
     scores: dict[str, dict[str, float]] = {}
+    people: dict[str, dict[str, float]] = {}
     groups: dict[str, Any] = {}
     calibrations: dict[str, Any] = {}
     intervals: dict[str, Any] = {}
     for who, (net, needed) in nets.items():
         calibration, fit = calibrate(setting, net, needed, out_of_fold_scores(setting, folder, needed))
         said = predict_people(setting, net, needed, setting.test, temperature=calibration.temperature)
-        said.save(folder.path / "predictions" / f"{who.replace(' ', '-')}.npz")
+        said.save(folder.path / "predictions" / f"{who.replace(' ', '-')}.npz", setting.protocol)
         scores[who] = said.scores()
+        people[who] = score_by_person(said.task, said.said, said.truth, said.person)
         intervals[who] = score_intervals([said])
         groups[who] = {name: report._asdict() for name, report in group_scores(setting, said).items()}
         calibrations[who] = {"temperature_fit": fit and fit._asdict(), **calibration.model_dump()}
     folder.add_metrics("test", scores)
     folder.add_metrics(INTERVALS, intervals)
+    folder.add_metrics("test_people", people)
     folder.add_metrics("test_groups", groups)
+    folder.add_metrics("test_hallucination", _hallucinations(setting, teacher, students))
     folder.add_metrics(CALIBRATIONS, calibrations)
     return scores
+
+
+def _hallucinations(
+    setting: Setting, teacher: Teacher, students: Mapping[tuple[str, ...], Student]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """How good the hallucinations are on test people, by student; none where those lack a modality throughout."""
+    if not len(setting.test.with_all(setting.config.modalities)):
+        return {}
+    return {
+        f"student {label(available)}": hallucination_scores(setting, student, teacher, setting.test)
+        for available, student in students.items()
+        if student.hallucinated
+    }
 
 
 def export_run(setting: Setting, folder: RunFolder, to: Path | None = None) -> Bundle:

@@ -114,6 +114,11 @@ class StudentConfig(StageConfig):
     trainable: Literal["all", "fusion"] = "all"
     """`fusion` freezes the encoders and the T-Net."""
 
+    @property
+    def windows_each(self) -> int:
+        """How many windows of a person come together in a batch: several, where their own mean is taken off."""
+        return 4 if self.centre == "person" else 1
+
     @model_validator(mode="after")
     def anchors_come_from_the_batch(self) -> Self:
         if self.k > self.batch and not self.bank:

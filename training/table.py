@@ -36,6 +36,8 @@ REFERENCE = "student without privileged"
 """Lower bound B."""
 FIXED = (("PKDOT balanced", REFERENCE), ("PKDOT balanced", "KD"), ("KD + PKDOT", "KD"))
 """The comparisons that are fixed in advance; all others come with intervals and without tests."""
+CONTROLS = (("PKDOT balanced", "PKDOT from labels"), ("PKDOT balanced", "PKDOT from prevalent"))
+"""What PKDOT has to beat before it is said to transfer privileged structure."""
 UNBALANCED: Final = 1.5
 """Balanced accuracy stands beside accuracy where the most frequent label has more than so often its equal share."""
 
@@ -79,6 +81,14 @@ class FixedComparison(NamedTuple):
     """Holm's, over all fixed comparisons of the table."""
 
 
+class ControlComparison(NamedTuple):
+    """PKDOT less a control that knows no privileged signal, not tested."""
+
+    a: str
+    b: str
+    found: Comparison
+
+
 @dataclass(frozen=True)
 class Table:
     """One recipe's results."""
@@ -95,6 +105,7 @@ class Table:
     common: Block | None
     """None where every row answered all items, or no item was answered by all."""
     fixed: tuple[FixedComparison, ...]
+    controls: tuple[ControlComparison, ...]
     failures: Mapping[str, Failure]
     """Rows that have no score."""
 
@@ -112,15 +123,9 @@ def headline_scores(task: Task, scores: Collection[str], *, unbalanced: bool) ->
 def make_table(
     name: str, results: Results, sentences: Sequence[str], failures: Mapping[str, Failure] = MappingProxyType({})
 ) -> Table:
-    """All rows, each with its difference to lower bound B of the same student, and the fixed comparisons."""
+    """All rows, each with its difference to lower bound B of the same student, fixed comparisons, and controls."""
     first = next(iter(results.values()))
     runs = {row: _Runs.of(said) for row, said in results.items()}
-    found = [
-        (f"{a} {student}", f"{b} {student}")
-        for student in dict.fromkeys(map(_student, results))
-        for a, b in FIXED
-        if f"{a} {student}" in runs and f"{b} {student}" in runs
-    ]
     tested = len(first) >= FEWEST_SEEDS
     return Table(
         name=name,
@@ -131,7 +136,8 @@ def make_table(
         sentences=tuple(sentences),
         rows={row: _row(row, results[row], runs) for row in results},
         common=_common(results),
-        fixed=tuple(FixedComparison(a, b, runs[a].less(runs[b], tested=tested), None) for a, b in found),
+        fixed=tuple(FixedComparison(a, b, runs[a].less(runs[b], tested=tested), None) for a, b in _both(FIXED, runs)),
+        controls=tuple(ControlComparison(a, b, runs[a].less(runs[b], tested=False)) for a, b in _both(CONTROLS, runs)),
         failures=dict(failures),
     )
 
@@ -200,6 +206,12 @@ def _row(row: str, said: Sequence[Predictions], runs: Mapping[str, _Runs]) -> Ro
     reference = f"{REFERENCE} {_student(row)}"
     less = runs[row].less(runs[reference], tested=False) if reference in runs and reference != row else None
     return RowResult(scores, headline, interval, less, score_intervals(said))
+
+
+def _both(pairs: Sequence[tuple[str, str]], rows: Collection[str]) -> list[tuple[str, str]]:
+    """The pairs of methods as pairs of rows, of each student that has both."""
+    named = [(f"{a} {s}", f"{b} {s}") for s in dict.fromkeys(map(_student, rows)) for a, b in pairs]
+    return [(a, b) for a, b in named if a in rows and b in rows]
 
 
 def _student(row: str) -> str:

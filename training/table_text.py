@@ -40,7 +40,7 @@ class Cells(NamedTuple):
 
 
 def write_csv(table: Table, file: Path) -> None:
-    """One line for each row and score, and for each fixed comparison; what is not known, or not tested, is empty."""
+    """A line for each row and score, fixed comparison and control; what is not known, or not tested, is empty."""
     protocol = " ".join(table.sentences)
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
@@ -53,6 +53,8 @@ def _csv_lines(table: Table) -> Iterator[dict[str, object]]:
     for one in table.fixed:
         line = _csv_line(one.a, f"less {one.b}", one.found.difference, one.found.interval, ALL)
         yield line | {"p_value": one.found.p_value, "p_holm": one.adjusted_p}
+    for control in table.controls:
+        yield _csv_line(control.a, f"less {control.b}", control.found.difference, control.found.interval, ALL)
     for name, failure in table.failures.items():
         yield {"row": name, "score": failure.place}
     if table.common is not None:
@@ -134,8 +136,12 @@ def _row_cells(rows: Mapping[str, RowResult], columns: list[str]) -> list[list[s
 
 
 def notes(table: Table) -> list[str]:
-    """What stands below the table: the fixed comparisons, and why rows have no score."""
-    return [*fixed_sentences(table), *(failure.sentence(row) for row, failure in table.failures.items())]
+    """What stands below the table: the fixed comparisons, the controls, and why rows have no score."""
+    controls = (
+        f"{one.a} less {one.b}: {_difference(one.found)} over {one.found.people} people; a control, not tested"
+        for one in table.controls
+    )
+    return [*fixed_sentences(table), *controls, *(failure.sentence(row) for row, failure in table.failures.items())]
 
 
 def fixed_sentences(table: Table) -> list[str]:

@@ -1,6 +1,7 @@
 """Where the curves of a run go: TensorBoard's files, an MLflow server or folder, or nowhere."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def track_nothing(name: str, value: float, epoch: int) -> None:
 
 
 @contextmanager
-def tracking(config: RunConfig, folder: Path) -> Iterator[Track]:
-    """What stages call with each epoch's numbers.
+def tracking(config: RunConfig, folder: Path, protocol: Sequence[str]) -> Iterator[Track]:
+    """What stages call with each epoch's numbers; `protocol`, how they come about, stands beside the curves.
 
     TensorBoard's files lie in `folder`/tensorboard; MLflow goes where its own variables (MLFLOW_TRACKING_URI) say, into
     the experiment `pkdot`. Raises ConfigError where the tracker is not installed.
@@ -25,23 +26,24 @@ def tracking(config: RunConfig, folder: Path) -> Iterator[Track]:
     if config.tracker == "none" or not is_first_rank():
         yield track_nothing
     elif config.tracker == "tensorboard":
-        with _tensorboard(folder / "tensorboard") as track:
+        with _tensorboard(folder / "tensorboard", " ".join(protocol)) as track:
             yield track
     else:
-        with _mlflow(config) as track:
+        with _mlflow(config, " ".join(protocol)) as track:
             yield track
 
 
 @contextmanager
-def _tensorboard(folder: Path) -> Iterator[Track]:
+def _tensorboard(folder: Path, protocol: str) -> Iterator[Track]:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
+        writer.add_text("protocol", protocol)
         yield writer.add_scalar
 
 
 @contextmanager
-def _mlflow(config: RunConfig) -> Iterator[Track]:
+def _mlflow(config: RunConfig, protocol: str) -> Iterator[Track]:
     try:
         import mlflow
     except ModuleNotFoundError:
@@ -49,8 +51,9 @@ def _mlflow(config: RunConfig) -> Iterator[Track]:
     mlflow.set_experiment("pkdot")
     with mlflow.start_run(run_name=f"{config.name}-seed{config.seed}-fold{config.fold}"):
         mlflow.log_params({"name": config.name, "task": config.task, "seed": config.seed, "fold": config.fold})
+        mlflow.set_tag("protocol", protocol)
 
         def track(name: str, value: float, epoch: int) -> None:
-            mlflow.log_metric(name.replace("+", "-").replace(":", ""), value, step=epoch)
+            mlflow.log_metric(re.sub(r"[^\w./-]", "-", name), value, step=epoch)  # it refuses other characters
 
         yield track

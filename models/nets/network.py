@@ -8,7 +8,7 @@ from models.nets.encoder_spec import EncoderSpec
 from models.spec import Modality, Spec
 
 FusionName = Literal["transformer", "concat", "jca", "lfan"]
-TNetName = Literal["bottleneck", "wide", "transformer"]
+TNetName = Literal["bottleneck", "narrow", "wide", "transformer"]
 
 
 class NetworkSpec(Spec):

@@ -9,6 +9,7 @@ Axes: B windows, L steps, P available modalities, D features, H hidden features.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,10 @@ from models.nets.network import TNetName
 
 LARGEST_LOG = 10.0
 """Bound of the log-variance, so that its exponential stays finite and not 0 in float32."""
+WIDTHS: Mapping[TNetName, tuple[int, ...]] = MappingProxyType(
+    {"bottleneck": (4, 2, 4), "narrow": (2, 1, 2), "wide": (16, 8, 4, 2, 4, 8, 16)}
+)
+"""Of the hidden layers at each step, in quarters of D."""
 
 
 class Hallucination(NamedTuple):
@@ -34,8 +39,9 @@ class Hallucination(NamedTuple):
 class TNet(nn.Module):
     """{available modality: (B, L, D)} to the missing one's features (B, L, D).
 
-    `bottleneck` and `wide` work at each step: D to D/2 and back (the authors'), or 4D to D/2 and back (MT-PKDOT's,
-    arXiv 2408.09035: 2048, 1024, 512, 256 for D = 512). `transformer` sees all steps and modalities.
+    Three work at each step: `narrow` from D/2 to D/4 and back (PKDOT's: 256, 128, 256 for D = 512), `bottleneck` from D
+    to D/2 and back, `wide` from 4D to D/2 and back (MT-PKDOT's, arXiv 2408.09035: 2048, 1024, 512, 256 for D = 512).
+    `transformer` sees all steps and modalities.
     """
 
     def __init__(self, available: Sequence[str], *, dim: int, steps: int, body: TNetName = "bottleneck") -> None:
@@ -44,9 +50,7 @@ class TNet(nn.Module):
             self.body: nn.Module = TransformerBody(available, dim=dim, steps=steps)
             width = dim
         else:
-            widths = (
-                (dim, dim // 2, dim) if body == "bottleneck" else tuple(dim * k // 2 for k in (8, 4, 2, 1, 2, 4, 8))
-            )
+            widths = tuple(dim * quarters // 4 for quarters in WIDTHS[body])
             self.body, width = StepBody(available, dim=dim, widths=widths), widths[-1]
         self.out = nn.Linear(width, dim)
         self.centre: Tensor

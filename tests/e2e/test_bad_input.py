@@ -82,7 +82,7 @@ def assert_refused(complaint: str, place: Path, command: str, recipe: str, *over
 
     done = pkdot(command, RECIPES / f"{recipe}.yaml", "--out", place / "run", *sets, cwd=place)
 
-    said = [line for line in done.stderr.splitlines() if line and "cell/s]" not in line]  # without the progress bar
+    said = [line for line in done.stderr.splitlines() if line and "row/s]" not in line]  # without the progress bar
     assert done.returncode == 2, done.stderr
     assert len(said) == 1, done.stderr
     assert said[0].startswith("pkdot: ")

@@ -135,6 +135,7 @@ def test_evaluate_gives_the_same_scores_again(workplace: Path) -> None:
     )  # fmt: skip
 
     after = json.loads(done.stdout)
+    assert after.pop("protocol") == json.loads((run / "metrics.json").read_text())["protocol"]
     intervals = {who: own.pop("intervals") for who, own in after.items()}
     assert after == before
     assert intervals == json.loads((run / "metrics.json").read_text())["test_intervals"]

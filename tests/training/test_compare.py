@@ -76,7 +76,8 @@ def test_the_table_has_every_row_for_every_seed_and_is_not_computed_twice(
     assert list(first.data["toy-pain"]["rows"]) == rows
     assert json.dumps(first.data) == json.dumps(second.data)
     made = {file.name for file in (tmp_path / "toy-pain").iterdir()}
-    assert {"table.csv", "table.md", "table.tex", "plots", "report.html", "seed-0", "seed-1"} <= made
+    tables = {"table.csv", "table.md", "table.tex", "people.csv", "groups.csv"}
+    assert tables | {"plots", "report.html", "seed-0", "seed-1"} <= made
     plots = {file.name for file in (tmp_path / "toy-pain" / "plots").iterdir()}
     assert plots == {"rows.png", "calibration.png", "matrices-PKDOT-face.png"}
     table = list(csv.DictReader((tmp_path / "toy-pain" / "table.csv").read_text().splitlines()))
@@ -104,6 +105,21 @@ def test_a_comparison_that_was_stopped_goes_on_with_the_row_it_had_not_done(
     assert trained == ["tnet-face", "hallucination-only-face", "PKDOT-face"]
 
 
+def test_the_bar_counts_rows_from_those_that_were_done_so_that_one_cell_has_a_time_left_too(
+    toys: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
+    config = toys("pain", **quick, student={"epochs": 1, "batch": 8, "k": 4})
+    compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
+    capsys.readouterr()
+
+    compare(config, tmp_path, [0], BASIC, folds=1, jobs=1)
+
+    shown = [line for line in re.split(r"[\r\n]", capsys.readouterr().err) if line.startswith("toy-pain:")]
+    assert "| 3/5 [" in shown[0]
+    assert "| 5/5 [" in shown[-1]
+
+
 def test_a_comparison_made_before_there_was_a_constant_row_gets_it_without_training(
     toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -117,7 +133,7 @@ def test_a_comparison_made_before_there_was_a_constant_row_gets_it_without_train
         raise AssertionError("something was trained again")
 
     monkeypatch.setattr(RunFolder, "finish", refuse)
-    results, _, _ = compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
+    results = compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1).results
 
     # the toy people have every level equally often
     assert results["constant"][0].said.tolist() == [[0.2] * 5] * 15
@@ -207,7 +223,7 @@ def test_why_a_row_did_not_converge_is_kept(
     loss: Callable[..., Tensor],
     reason: str,
 ) -> None:
-    results, failures, _ = compare(failing(loss), tmp_path, [1], ["Gromov-Wasserstein"], folds=1, jobs=1)
+    results, failures, *_ = compare(failing(loss), tmp_path, [1], ["Gromov-Wasserstein"], folds=1, jobs=1)
 
     assert list(results) == ["teacher (face+eda)", "constant"]
     assert failures == {"Gromov-Wasserstein (face)": Failure(cells=1, of=1, where="seed 1, fold 0", reason=reason)}
@@ -270,7 +286,7 @@ def test_every_row_trains_and_each_teacher_is_trained_once(
     config = toys(task, **quick, student={"epochs": 1, "batch": 8, "k": 4})
     methods = [*METHODS, *VARIATIONS]
 
-    results, failures, _ = compare(config, tmp_path, [0], methods, folds=1, jobs=1)
+    results, failures, *_ = compare(config, tmp_path, [0], methods, folds=1, jobs=1)
 
     assert failures == {}
     assert list(results) == [row.name for row in rows_of(config, methods)]

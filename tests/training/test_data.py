@@ -53,6 +53,41 @@ def test_batches_mix_as_many_people_as_they_can() -> None:
     assert [len(person[batch].unique()) for batch in batches] == [10, 10, 10]
 
 
+def test_where_a_persons_windows_come_together_nobody_is_alone_and_nothing_is_left_out() -> None:
+    person = torch.repeat_interleave(torch.arange(40), 20)
+
+    alone, together = (
+        list(deal_batches(windows_of(person), 32, np.random.default_rng(0), each=each)) for each in (1, 4)
+    )
+
+    assert [sorted(torch.bincount(person[batch])[person[batch].unique()].tolist()) for batch in together] == [
+        [4] * 8
+    ] * 25
+    assert len(torch.cat(together).unique()) == 800
+    assert max(int(torch.bincount(person[batch]).max()) for batch in alone) <= 2
+
+
+def test_people_with_fewer_windows_than_come_together_are_spread_over_the_epoch() -> None:
+    person = torch.repeat_interleave(torch.arange(34), torch.tensor([64, 64] + [1] * 32))
+
+    batches = list(deal_batches(windows_of(person), 32, np.random.default_rng(0), each=4))
+
+    few = [int((person[batch] >= 2).sum()) for batch in batches]
+    assert (len(few), sum(few)) == (5, 32)
+    assert min(few) >= 2
+
+
+@pytest.mark.parametrize("labelled", [70, 40])
+def test_so_it_is_for_a_number_of_steps_and_where_labels_are_few(labelled: int) -> None:
+    person = torch.repeat_interleave(torch.arange(7), 10)
+    windows = windows_of(person, torch.where(torch.arange(70) % 10 < labelled / 7, 1, -1))
+
+    batches = list(deal_batches(windows, 16, np.random.default_rng(0), steps=9, each=4))
+
+    assert [len(batch.unique()) for batch in batches] == [16] * 9
+    assert max(len(person[batch].unique()) for batch in batches) < 7
+
+
 def test_no_batch_is_left_to_the_few_people_with_many_windows() -> None:
     person = torch.repeat_interleave(torch.arange(32), torch.tensor([600, 300] + [15] * 30))
 

@@ -1,5 +1,6 @@
 """A comparison of a corpus some of whose people have no label: they train, and nobody is tested who cannot be."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.compare import ReadCorpus, cells_of, check_cells, compare
+from training.compare import ReadCorpus, Row, cells_of, check_cells, compare
 from training.config import RunConfig
 from training.corpora.splits import SplitError
 from training.report import compare_all
+from training.stage_config import StudentConfig
 from training.stages.prepare import prepare_setting, read_windows
 
 Recipe = Callable[..., RunConfig]
@@ -106,10 +108,28 @@ def test_all_cells_are_looked_at_before_the_first_is_trained(labelled: Recipe, t
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("row", "has"), [("ablation batch=128", "batch 128"), ("ablation k=30", "k 30")])
+def test_a_row_whose_batch_or_k_is_more_than_there_are_windows_is_refused(
+    labelled: Recipe, tmp_path: Path, row: str, has: str
+) -> None:
+    student = StudentConfig(epochs=1, batch=64, k=4)
+    config = labelled(labels(1)).model_copy(update={"student": student})
+
+    with pytest.raises(SplitError) as raised:
+        compare(config, tmp_path / "runs", [0], ["KD", row], folds=1, jobs=1)
+
+    assert re.fullmatch(
+        rf"seed 0, fold 0: the row '{row}' has {has}, but the train people have only \d+ windows with face, eda; "
+        "leave the row out",
+        str(raised.value),
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def raises(cell: RunConfig, read: ReadCorpus) -> bool:
     """Whether the cell could not be trained."""
     try:
-        check_cells([cell], read)
+        check_cells([cell], read, [Row("KD", ("face",))])
     except SplitError:
         return True
     return False

@@ -22,9 +22,10 @@ from training.stages.calibration import calibrate, fitted_temperature, output_sc
 from training.stages.checks import check_parts_left_out
 from training.stages.crossfit import dealt_people
 from training.stages.export import Measured
-from training.stages.kept import load_student, shared_stages
+from training.stages.kept import load_student, load_teacher, shared_stages
 from training.stages.out_of_fold import out_of_fold_scores
 from training.stages.setting import Setting
+from training.stages.tnet import hallucination_scores
 
 MakeSetting = Callable[[str], Setting]
 ToyRun = Callable[..., tuple[Setting, RunFolder]]
@@ -105,6 +106,7 @@ def test_evaluate_prints_and_keeps_the_interval_of_every_score_and_the_number_of
 
     assert done.value.code == 0
     printed, kept = json.loads(capsys.readouterr().out), folder.metrics()
+    assert printed.pop("protocol") == setting.protocol
     assert list(printed) == ["student face", "teacher"]
     for who, said in printed.items():
         predictions = load_predictions(folder.path / "predictions" / f"{who.replace(' ', '-')}.npz")
@@ -114,6 +116,41 @@ def test_evaluate_prints_and_keeps_the_interval_of_every_score_and_the_number_of
         assert set(said) - set(said["intervals"]) == {"intervals", "people", "clips"} | (
             {"unanswered"} if task == "classification" else set()
         )
+
+
+@pytest.mark.usefixtures("exported")
+def test_each_person_has_a_score_and_the_answers_say_how_they_came_about(toy_run: ToyRun) -> None:
+    setting, folder = toy_run("classification")
+    stamp = "NOT SUBJECT-INDEPENDENT: 5 folds by clip; 12 people, split seed 0"
+
+    train(setting.config, folder.path, resume=False)
+    evaluate_run(replace(setting, split=setting.split._replace(sentence=stamp)), folder)
+
+    scores = folder.metrics()["test_people"]
+    assert list(scores) == ["student face", "teacher"]
+    for who, by_person in scores.items():
+        file = folder.path / "predictions" / f"{who.replace(' ', '-')}.npz"
+        with np.load(file, allow_pickle=False) as arrays:
+            assert arrays["protocol"].tolist() == [f"{stamp}; fold 0 tested."]
+        said = load_predictions(file)
+        right = said.said.argmax(axis=1) == said.truth
+        people = np.unique(said.person)
+        assert len(people) == 3
+        assert by_person == {person: pytest.approx(right[said.person == person].mean()) for person in people}
+
+
+@pytest.mark.usefixtures("exported")
+def test_hallucinations_are_scored_on_people_who_chose_no_epoch(toy_run: ToyRun) -> None:
+    setting, folder = toy_run("classification", tnet={"epochs": 20, "batch": 8})
+
+    train(setting.config, folder.path, resume=False)
+
+    student = load_student(setting, folder, ("face",), "student-face")
+    teacher = load_teacher(setting, folder)
+    found = folder.metrics()["test_hallucination"]
+    assert found == {"student face": hallucination_scores(setting, student, teacher, setting.test)}
+    assert found["student face"] != folder.metrics()["student-face"]["hallucination_selection_people"]
+    assert set(found["student face"]["text"]) == {"r2", "cosine", "uncertainty_correlation"}
 
 
 @pytest.mark.usefixtures("exported")

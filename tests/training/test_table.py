@@ -102,6 +102,30 @@ def test_a_difference_that_was_not_fixed_in_advance_is_not_tested_over_any_numbe
     assert (less.p_value, less.wilcoxon_p, less.interval) == (None, None, Interval(0.5, 0.5))
 
 
+def test_pkdot_stands_beside_the_controls_that_it_must_beat_untested_and_outside_holms_family(tmp_path: Path) -> None:
+    given = {
+        BOUND: people(0, 0),
+        PKDOT: people(0, 1),
+        "PKDOT from labels (voice)": people(0, 1),
+        "PKDOT from prevalent (voice)": {**people(0, 1), "p00": (0, 0), "p01": (0, 0), "p02": (0, 0)},
+    }
+    results = {row: [answers(own, [0, 1])] * 5 for row, own in given.items()}
+
+    (table,) = adjusted([make_table("toy", results, [])])
+
+    assert [one.b for one in table.controls] == ["PKDOT from labels (voice)", "PKDOT from prevalent (voice)"]
+    assert [one.found.difference for one in table.controls] == [0.0, 3 * 0.5 / 12]
+    assert [(one.found.p_value, one.found.wilcoxon_p) for one in table.controls] == [(None, None)] * 2
+    assert [one.adjusted_p for one in table.fixed] == [2 / 2**12]
+    said = texts(table, tmp_path)
+    sentence = (
+        f"{PKDOT} less PKDOT from prevalent (voice): +0.125 [+0.000, +0.250] over 12 people; a control, not tested"
+    )
+    assert [sentence in said[form] for form in ("markdown", "latex", "page")] == [True] * 3
+    (line,) = lines_of(said["csv"], row=PKDOT, score="less PKDOT from prevalent (voice)")
+    assert (line["mean"], line["low"], line["high"], line["p_value"]) == ("0.125", "0.0", "0.25", "")
+
+
 def test_every_score_has_its_interval_in_the_csv(tmp_path: Path) -> None:
     # a is right in both clips, b in one: over two seeds alike
     said = answers({"a": (0, 1), "b": (0, 0)}, [0, 1])
@@ -237,7 +261,11 @@ def test_every_picture_says_how_its_people_were_dealt(tmp_path: Path, monkeypatc
     stamp = "NOT SUBJECT-INDEPENDENT: 5 folds by clip; 12 people, split seed 0; folds tested: 5."
     said = answers(people(0, 1), [0, 1])
     results = {row: [said] for row in (KD, "ablation k=4 (voice)", "ablation k=8 (voice)")}
-    table = make_table("toy", results, [stamp, "A note."])
+    named = (
+        "Standardised by person over all of each person's recordings: eda.",
+        "Facial EMG is used, from electrodes on the face: emg_corrugator.",
+    )
+    table = make_table("toy", results, [stamp, "A note.", *named])
     drawn: dict[str, Figure] = {}
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: drawn.update({Path(file).name: self}))
 
@@ -247,6 +275,6 @@ def test_every_picture_says_how_its_people_were_dealt(tmp_path: Path, monkeypatc
     draw_matrices(table, [np.eye(4), np.eye(4), np.eye(4), np.arange(4)], KD, tmp_path / "matrices.png")
 
     assert {name: figure.get_suptitle() for name, figure in drawn.items()} == dict.fromkeys(
-        ("rows.png", "ablations.png", "calibration.png", "matrices.png"), f"toy; {stamp}"
+        ("rows.png", "ablations.png", "calibration.png", "matrices.png"), f"toy; {stamp} {named[0]} {named[1]}"
     )
     assert drawn["matrices.png"].get_supxlabel() == f"{KD}, one batch"

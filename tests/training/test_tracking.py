@@ -10,6 +10,9 @@ from training.config import ConfigError, RunConfig
 from training.stages.setting import Setting
 from training.tracking import tracking
 
+PROTOCOL = ("NOT SUBJECT-INDEPENDENT: 5 folds by clip.", "Standardised by person: eda.")
+STAMP = "NOT SUBJECT-INDEPENDENT: 5 folds by clip. Standardised by person: eda."
+
 
 @pytest.fixture
 def config(toy_setting: Callable[[str], Setting]) -> RunConfig:
@@ -19,13 +22,15 @@ def config(toy_setting: Callable[[str], Setting]) -> RunConfig:
 def test_tensorboard_reads_what_was_tracked(config: RunConfig, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with tracking(config.model_copy(update={"tracker": "tensorboard"}), tmp_path) as track:
+    with tracking(config.model_copy(update={"tracker": "tensorboard"}), tmp_path, PROTOCOL) as track:
         track("teacher/loss", 0.5, 0)
         track("teacher/loss", 0.25, 1)
 
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("teacher/loss")] == [(0, 0.5), (1, 0.25)]
+    (text,) = events.Tensors("protocol/text_summary")
+    assert text.tensor_proto.string_val[0].decode() == STAMP
 
 
 def test_mlflow_reads_what_was_tracked(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,16 +38,17 @@ def test_mlflow_reads_what_was_tracked(config: RunConfig, tmp_path: Path, monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path / 'mlruns'}")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
-    with tracking(config.model_copy(update={"tracker": "mlflow"}), tmp_path) as track:
-        track("T-Net: face to eda/loss", 0.5, 3)
+    with tracking(config.model_copy(update={"tracker": "mlflow"}), tmp_path, PROTOCOL) as track:
+        track("ablation-k=4-face+voice-0.3/loss", 0.5, 3)
 
     (run,) = mlflow.search_runs(experiment_names=["pkdot"], output_format="list")
     assert run.data.params["task"] == "pain"
-    assert run.data.metrics == {"T-Net face to eda/loss": 0.5}
+    assert run.data.metrics == {"ablation-k-4-face-voice-0.3/loss": 0.5}
+    assert run.data.tags["protocol"] == STAMP
 
 
 def test_nothing_is_written_where_nobody_tracks(config: RunConfig, tmp_path: Path) -> None:
-    with tracking(config, tmp_path) as track:
+    with tracking(config, tmp_path, PROTOCOL) as track:
         track("teacher/loss", 0.5, 0)
 
     assert list(tmp_path.iterdir()) == []
@@ -54,5 +60,8 @@ def test_a_tracker_that_is_not_installed_is_one_sentence(
     monkeypatch.setitem(sys.modules, "mlflow", None)
     wanted = config.model_copy(update={"tracker": "mlflow"})
 
-    with pytest.raises(ConfigError, match="mlflow is not installed; run pip install"), tracking(wanted, tmp_path):
+    with (
+        pytest.raises(ConfigError, match="mlflow is not installed; run pip install"),
+        tracking(wanted, tmp_path, PROTOCOL),
+    ):
         pass

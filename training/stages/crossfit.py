@@ -1,7 +1,7 @@
 """Cross-fitting: several teachers, each trained without one part of the training people, and teaching that part.
 
-Encoders of stage 0 have seen all training people. So each cross-fitted teacher has encoders of its own, trained on the
-people that it may see.
+Encoders of stage 0 have seen all training people. So cross-fitted teachers have encoders of their own, trained on the
+people that they may see; teachers that leave out the same people share them.
 """
 
 from dataclasses import replace
@@ -14,7 +14,8 @@ from models.nets.teacher import Teacher
 from training.data import WindowSet
 from training.errors import TrainingError
 from training.loop import FitReport
-from training.stages.encoders import train_encoder
+from training.run_folder import RunFolder
+from training.stages.encoders import kept_encoder
 from training.stages.setting import Setting
 from training.stages.teacher import train_teacher
 
@@ -39,8 +40,10 @@ def unseen(windows: WindowSet, fold: Tensor, number: int) -> WindowSet:
     return windows.pick(fold[windows.person] != number)
 
 
-def train_cross_fitted(setting: Setting, modalities: tuple[str, ...], number: int) -> tuple[Teacher, FitReport]:
-    """Teacher `number` of the cross-fitted ones: encoders and all on the people whom it will not teach.
+def train_cross_fitted(
+    setting: Setting, folder: RunFolder, modalities: tuple[str, ...], number: int
+) -> tuple[Teacher, FitReport]:
+    """Teacher `number` of the cross-fitted ones: encoders, kept in `folder`, and all on those whom it will not teach.
 
     Raises TrainingError where these leave it too few labels: labels may be few, and all of a few people.
     """
@@ -51,5 +54,5 @@ def train_cross_fitted(setting: Setting, modalities: tuple[str, ...], number: in
             f"cross-fitted teacher {number} learns without the people whom it teaches, and the others have labels of "
             f"{kinds} kinds, where it needs two: give a larger labels.fraction, or labels.by class"
         )
-    encoders = {modality: train_encoder(own, modality)[0] for modality in modalities}
+    encoders = {m: kept_encoder(own, folder, m, f"encoder-{m}-cross{number}") for m in modalities}
     return train_teacher(own, encoders, modalities, name=f"teacher-{'+'.join(modalities)}-cross{number}")

@@ -5,7 +5,7 @@ about a sample; a transport that ignores which sample is which compares the clou
 tiny beside the task's changes nothing. All are of the row's own teacher and of the term that it was trained with.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +52,7 @@ def structure_diagnostics(
     torch.manual_seed(setting.config.seed)  # a shuffled teacher draws: the same after a kill
     measured.student.eval()
     measured.material.teacher.eval()
-    found = [_of_batch(setting, measured, batch, ot_weight) for batch in setting.some_batches()]
+    found = [_of_batch(setting, measured, batch, ot_weight) for batch in _batches(setting, measured)]
     shared = method.teacher in ("cross-fitted", "multi")  # by part of the training people, or by their targets
     return {name: _mean(values[name] for values in found) for name in found[0]} | {
         "teacher_train": _teacher_score(setting, measured.material, setting.pairs.labelled()),
@@ -68,10 +68,15 @@ def matrices(setting: Setting, measured: Measured) -> tuple[Tensor, Tensor, Tens
     torch.manual_seed(setting.config.seed)
     measured.student.eval()
     measured.material.teacher.eval()
-    batch = next(iter(setting.some_batches()))
+    batch = next(_batches(setting, measured))
     seen, lesson = _seen(setting, measured, batch)
     found = _structure(measured.term, seen, lesson.block)
     return found.teacher, found.student, found.plan, batch.targets
+
+
+def _batches(setting: Setting, measured: Measured) -> Iterator[Batch]:
+    assert isinstance(measured.term, StructuralOT | BankOT)  # nn.ModuleDict knows its members as Module only
+    return setting.some_batches(measured.term.config.windows_each)
 
 
 class _Structure(NamedTuple):

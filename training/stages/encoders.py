@@ -4,18 +4,29 @@ The prevalent encoders are the weights with which the teacher and every student 
 a privileged signal.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
 from models.nets.encoders import Standardising
 from training.loop import FitReport
+from training.run_folder import RunFolder
 from training.stages.setting import Setting
 from training.stages.task import fit_to_task
 
 
-def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitReport]:
-    """The weights of one modality's encoder, and what happened."""
+def kept_encoder(setting: Setting, folder: RunFolder, modality: str, name: str) -> dict[str, Any]:
+    """The weights of one modality's encoder from checkpoint `name`; trained and kept first where it is not there."""
+    weights: dict[str, Any] | None = folder.load(name)
+    if weights is None:
+        weights, report = train_encoder(setting, modality, name)
+        folder.finish(name, weights, asdict(report))
+    return weights
+
+
+def train_encoder(setting: Setting, modality: str, name: str) -> tuple[dict[str, Any], FitReport]:
+    """The weights of one modality's encoder, and what happened; under its `name` a stopped training goes on."""
     net = setting.new_teacher((modality,))
     train, select = setting.train.with_all((modality,)), setting.select.with_all((modality,))
     encoder = net.encoders[modality]
@@ -27,7 +38,7 @@ def train_encoder(setting: Setting, modality: str) -> tuple[dict[str, Any], FitR
         select,
         setting.config.encoders,
         label=f"encoder: {modality}",
-        state_name=f"encoder-{modality}",
+        state_name=name,
     )
     return encoder.state_dict(), report
 

@@ -13,7 +13,7 @@ from training.errors import TrainingError
 from training.replacing import whole_file
 from training.run_folder import RunFolder
 from training.stages.diagnostics import Measured, matrices, structure_diagnostics
-from training.stages.encoders import train_encoder
+from training.stages.encoders import kept_encoder
 from training.stages.material import Encoders, Material
 from training.stages.methods import Method
 from training.stages.setting import Setting
@@ -30,7 +30,7 @@ def label(available: tuple[str, ...]) -> str:
 
 def shared_stages(setting: Setting, folder: RunFolder) -> tuple[Encoders, Teacher]:
     """Stages 0 and 1, which all students of a run share."""
-    encoders = {modality: _encoder(setting, folder, modality) for modality in setting.config.modalities}
+    encoders = {m: kept_encoder(setting, folder, m, f"encoder-{m}") for m in setting.config.modalities}
     weights = folder.load("teacher")
     if weights is not None:
         teacher = setting.new_teacher(setting.config.modalities)
@@ -39,15 +39,6 @@ def shared_stages(setting: Setting, folder: RunFolder) -> tuple[Encoders, Teache
     teacher, report = train_teacher(setting, encoders, setting.config.modalities, name="teacher")
     folder.finish("teacher", teacher.state_dict(), asdict(report))
     return encoders, teacher
-
-
-def _encoder(setting: Setting, folder: RunFolder, modality: str) -> dict[str, Any]:
-    name = f"encoder-{modality}"
-    weights: dict[str, Any] | None = folder.load(name)
-    if weights is None:
-        weights, report = train_encoder(setting, modality)
-        folder.finish(name, weights, asdict(report))
-    return weights
 
 
 def student_stages(

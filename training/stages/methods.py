@@ -118,12 +118,11 @@ VARIATIONS: Mapping[str, Method] = MappingProxyType(
 
 
 def _at_batch(batch: int, *, keep_k: bool) -> Change:
-    """Another batch at as many steps as the recipe's; k the same, or the same share of the batch."""
+    """Another batch, in as many steps as the recipe's; k the same, or the same share of the batch."""
 
     def change(config: StudentConfig) -> StudentConfig:
         k = config.k if keep_k else max(1, round(config.k * batch / config.batch))
-        epochs = max(1, round(config.epochs * batch / config.batch))
-        return changed(batch=batch, epochs=epochs, k=min(k, batch))(config)
+        return changed(batch=batch, k=min(k, batch))(config)
 
     return change
 

@@ -54,7 +54,7 @@ def open_setting(config: RunConfig, folder: Path) -> Iterator[Setting]:
     """
     setting = prepare_setting(config, folder / "scratch")
     RunFolder(folder).check_corpus(setting.contents)
-    with tracking(config, folder) as track:
+    with tracking(config, folder, setting.protocol) as track:
         yield replace(setting, track=track)
 
 

@@ -122,10 +122,13 @@ class Setting:
         with torch.no_grad():
             return self.forward(net, batch)
 
-    def some_batches(self) -> Iterator[Batch]:
-        """The first batches of training people, not augmented: for what is measured and not trained."""
+    def some_batches(self, each: int = 1) -> Iterator[Batch]:
+        """The first batches of training people, not augmented: for what is measured and not trained.
+
+        `each` windows of a person come together, as in the row's training.
+        """
         pairs = self.pairs
-        dealt = deal_batches(pairs, self.config.student.batch, np.random.default_rng(self.config.seed))
+        dealt = deal_batches(pairs, self.config.student.batch, np.random.default_rng(self.config.seed), each=each)
         for index, _ in zip(dealt, range(MEASURED_BATCHES), strict=False):
             yield pairs.batch(index, local_part(len(index))).to(self.device)
 

@@ -1,6 +1,7 @@
 """Stage 3: the student. L = L_task + w_T · L_TNet + lambda · L_OT (PKDOT, arXiv 2401.15489), or another row's terms."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
 from training.checkpoint import load_weights, save_weights
-from training.data import Batch
+from training.data import Batch, deal_batches, steps_of_epoch
 from training.distributed import is_first_rank
 from training.errors import NotConverged, TrainingError
 from training.loop import Bench, FitReport, fit
@@ -165,11 +166,18 @@ def _train(
             config,
             Bench(setting.config.seed, f"student: {what}", state_file, setting.track),
             before_epoch=refresh_banks,
+            deal=partial(deal_batches, steps=_steps(setting, config), each=config.windows_each),
         )
     except (TrainingError, NotConverged) as error:
         state_file.unlink(missing_ok=True)  # nothing goes on from here
         raise StudentError(str(error)) from error
     return Trained(net, terms, report, weights, ratio)
+
+
+def _steps(setting: Setting, config: StudentConfig) -> int | None:
+    """Of an epoch, where the row's batch is not the recipe's: as many as the other rows take; else None."""
+    recipe = setting.config.student
+    return None if config.batch == recipe.batch else steps_of_epoch(setting.pairs, recipe.batch)
 
 
 def _restored(start: Start, material: Material, method: Method, kept: dict[str, Any]) -> Trained:

@@ -75,7 +75,9 @@ class TeacherFolder:
             self._kept(
                 f"teacher-{'+'.join(modalities)}-cross{number}",
                 self.setting.new_teacher(modalities),
-                lambda number=number: train_cross_fitted(self.setting, modalities, number),  # type: ignore[misc]
+                lambda number=number: train_cross_fitted(  # type: ignore[misc]
+                    self.setting, self.folder, modalities, number
+                ),
             )
             for number in range(self.setting.config.teacher.cross_fits)
         ]

@@ -27,7 +27,7 @@ def start_norms(
     """
     if method.weighting == "paper" or not terms:
         return {}
-    batches = list(setting.some_batches())
+    batches = list(setting.some_batches(method.change(setting.config.student).windows_each))
     norms = gradient_norms(setting, student, terms, material, batches)
     if method.weighting == "as the paper's":
         recipe = setting.config.student

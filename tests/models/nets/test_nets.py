@@ -33,7 +33,7 @@ def test_the_teacher_gives_features_joint_representation_and_output(
     assert out.log_variance == {}
 
 
-@pytest.mark.parametrize("tnet", ["bottleneck", "wide", "transformer"])
+@pytest.mark.parametrize("tnet", ["bottleneck", "narrow", "wide", "transformer"])
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_a_gradient_reaches_every_layer_of_the_student(
     fusion: FusionName, tnet: TNetName, inputs: InputSpec, windows: Windows

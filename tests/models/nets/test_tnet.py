@@ -11,7 +11,7 @@ from models.nets.student import Student
 from models.nets.tnet import TNet
 from models.spec import InputSpec, SignalSpec
 
-BODIES: tuple[TNetName, ...] = ("bottleneck", "wide", "transformer")
+BODIES: tuple[TNetName, ...] = ("bottleneck", "narrow", "wide", "transformer")
 
 
 def features(n: int, seed: int = 0) -> dict[str, Tensor]:
@@ -44,12 +44,15 @@ def test_the_prediction_is_the_standardised_one_in_the_targets_units(body: TNetN
     assert torch.equal(hallucination.features, tnet(x))
 
 
-def test_the_wide_one_has_the_papers_widths_at_its_dimension() -> None:
-    tnet = TNet(("face",), dim=512, steps=1, body="wide")
+@pytest.mark.parametrize(
+    ("body", "papers"), [("narrow", [256, 128, 256, 512]), ("wide", [2048, 1024, 512, 256, 512, 1024, 2048, 512])]
+)
+def test_the_papers_have_their_widths_at_their_dimension(body: TNetName, papers: list[int]) -> None:
+    tnet = TNet(("face",), dim=512, steps=1, body=body)
 
     widths = [layer.out_features for layer in tnet.modules() if isinstance(layer, nn.Linear)]
 
-    assert widths[:8] == [2048, 1024, 512, 256, 512, 1024, 2048, 512]
+    assert widths[: len(papers)] == papers
 
 
 def test_the_transformer_sees_the_other_steps() -> None:

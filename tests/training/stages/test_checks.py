@@ -38,6 +38,6 @@ def test_with_one_value_to_select_by_the_first_epoch_would_be_taken(toy_setting:
     setting = toy_setting("regression")
     one = replace(setting, select=setting.select.pick(torch.arange(1)))
 
-    _, report = train_encoder(one, "face")
+    _, report = train_encoder(one, "face", "encoder")
 
     assert (report.scores, report.best_epoch) == ([1.0] * 5, 0)  # which is why it is refused

@@ -195,13 +195,15 @@ def test_the_gradient_is_that_of_the_term_that_was_trained(toy_setting: MakeSett
     setting = toy_setting("classification")
     teacher, student = setting.new_teacher(setting.config.modalities).eval(), setting.new_student(("face",)).eval()
     material = Material({}, {}, teacher, joint_teacher)
-    terms = start_terms(setting, student, teacher, ROWS[name], ROWS[name].change(setting.config.student))
+    config = ROWS[name].change(setting.config.student)
+    terms = start_terms(setting, student, teacher, ROWS[name], config)
     if name == "PKDOT, projected":
         torch.nn.init.eye_(terms["OT"].projection.weight)  # type: ignore[union-attr, arg-type]
 
     found = structure_diagnostics(setting, Measured(student, terms["OT"], material), ROWS[name], ot_weight=0.6)
 
-    norms = [gradient_norms(setting, student, terms, material, [batch]) for batch in setting.some_batches()]
+    batches = setting.some_batches(config.windows_each)
+    norms = [gradient_norms(setting, student, terms, material, [batch]) for batch in batches]
     assert found["gradient_ratio"] == pytest.approx(float(np.mean([0.6 * one["OT"] / one[TASK] for one in norms])))
 
 

@@ -44,7 +44,7 @@ def with_student(setting: Setting, **values: object) -> Setting:
 @pytest.mark.parametrize("task", ["pain", "valence-arousal", "classification", "regression"])
 def test_the_whole_line_learns_what_the_toy_people_show(toy_setting: MakeSetting, task: str) -> None:
     setting = toy_setting(task)
-    encoders = {m: train_encoder(setting, m)[0] for m in setting.config.modalities}
+    encoders = {m: train_encoder(setting, m, "encoder")[0] for m in setting.config.modalities}
     teacher, _ = train_teacher(setting, encoders, setting.config.modalities, name="teacher")
     hallucinating, report = train_tnets(setting, ("face",), encoders, teacher)
     material = Material(encoders, hallucinating.tnets.state_dict(), teacher, joint_teacher)

@@ -16,7 +16,7 @@ from training.stages.crossfit import fold_of_person, unseen
 from training.stages.material import Material
 from training.stages.methods import METHODS, ROWS, Method, changed
 from training.stages.setting import Setting
-from training.stages.sources import Source, by_fold, cross_fitted, joint_teacher, one_teacher, shuffled
+from training.stages.sources import Lesson, Source, by_fold, cross_fitted, joint_teacher, one_teacher, shuffled
 from training.stages.student import train_student
 from training.stages.terms import TERMS, Seen, TermSpec, apart, build_terms, term_loss
 from training.stages.weights import TASK, gradient_norms, start_norms, term_weights
@@ -259,6 +259,68 @@ def test_the_joint_teacher_is_asked_once_a_step(toy_setting: MakeSetting, monkey
 
     steps = len(list(deal_batches(setting.pairs, setting.config.student.batch, np.random.default_rng(0))))
     assert asked == [teacher] * steps
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_a_row_with_another_batch_takes_as_many_steps_and_looks_at_selection_people_as_often(
+    toy_setting: MakeSetting, share: float
+) -> None:
+    setting = toy_setting("pain")
+    labelled = torch.arange(len(setting.train)) < share * len(setting.train)
+    setting = replace(setting, train=setting.train.with_labels_of(labelled))
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(setting.config.modalities)
+    sizes: dict[str, list[int]] = {name: [] for name in ("PKDOT", "ablation batch=16")}
+
+    def train(name: str) -> int:
+        def watch(batch: Batch, joint: Forward) -> Lesson:
+            sizes[name].append(len(batch.person))
+            return joint_teacher(batch, joint)
+
+        material = Material({"face": new.encoders["face"].state_dict()}, new.tnets.state_dict(), teacher, watch)
+        return len(train_student(setting, ("face",), material, ROWS[name], name.replace("=", "-")).report.scores)
+
+    epochs = [train(name) for name in sizes]
+
+    assert epochs == [setting.config.student.epochs] * 2
+    assert sizes["ablation batch=16"] == [16] * len(sizes["PKDOT"])
+
+
+def test_where_each_persons_mean_is_taken_off_a_batch_holds_several_windows_of_each(toy_setting: MakeSetting) -> None:
+    setting = with_one_epoch(toy_setting("pain"))
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(setting.config.modalities)
+    most: dict[str, list[int]] = {name: [] for name in ("PKDOT balanced", "PKDOT, centred by person")}
+
+    for name, seen in most.items():
+
+        def watch(batch: Batch, joint: Forward, seen: list[int] = seen) -> Lesson:
+            seen.append(int(torch.bincount(batch.person).max()))
+            return joint_teacher(batch, joint)
+
+        material = Material({"face": new.encoders["face"].state_dict()}, new.tnets.state_dict(), teacher, watch)
+        train_student(setting, ("face",), material, ROWS[name], name)
+
+    # three steps, and before them the same number of batches in which weights are measured
+    assert most["PKDOT balanced"] == [2] * 6
+    assert (len(most["PKDOT, centred by person"]), min(most["PKDOT, centred by person"])) == (6, 4)
+
+
+def test_rows_and_ratios_have_curves_of_their_own(toy_setting: MakeSetting) -> None:
+    setting = with_one_epoch(toy_setting("pain"))
+    student = setting.config.student.model_copy(update={"gradient_ratios": (0.3, 1.0)})
+    points: list[tuple[str, int]] = []
+    setting = replace(
+        setting,
+        config=setting.config.model_copy(update={"student": student}),
+        track=lambda name, _, epoch: points.append((name, epoch)),
+    )
+    new, teacher = setting.new_student(("face",)), setting.new_teacher(setting.config.modalities).eval()
+    material = Material({"face": new.encoders["face"].state_dict()}, new.tnets.state_dict(), teacher, joint_teacher)
+
+    for name in ("KD", "cosine"):
+        train_student(setting, ("face",), material, METHODS[name], f"{name}-face")
+
+    curves = [f"{name}-face-{ratio}" for name in ("KD", "cosine") for ratio in ("0.3", "1")]
+    assert points == [(f"{curve}/{what}", 0) for curve in curves for what in ("loss", "selection")]
 
 
 def with_one_epoch(setting: Setting) -> Setting:

@@ -56,7 +56,7 @@ def quick(setting: Setting) -> Setting:
 
 def answers(setting: Setting, method: str, name: str) -> Tensor:
     """What a student of the row `method`, kept under `name`, says of the test people, (N, 2)."""
-    encoders = {m: train_encoder(setting, m)[0] for m in setting.config.modalities}
+    encoders = {m: train_encoder(setting, m, "encoder")[0] for m in setting.config.modalities}
     teacher, _ = train_teacher(setting, encoders, setting.config.modalities, name="teacher")
     hallucinating, _ = train_tnets(setting, ("face",), encoders, teacher)
     material = Material(encoders, hallucinating.tnets.state_dict(), teacher, joint_teacher)

@@ -5,7 +5,6 @@ from typing import Final
 from service.batch import Batch, Request
 from service.device import Row, Runner
 from service.drain_rate import DrainRate
-from service.warm_up import WarmUp
 
 QUICK_S: Final = 3e-4
 """Tensors that take less go to no thread: to wake one, and to share the interpreter with it, would take longer."""
@@ -40,22 +39,19 @@ class Quick:
         return request.loop_is_free and self.takes_within(LONE_S, request)
 
     def takes_within(self, limit_s: float, request: Request) -> bool:
-        runner = request.runner
-        return isinstance(request.items[0], Row) and self.are_within(
-            limit_s, runner.key, runner.warm_up, len(request.items)
-        )
+        return isinstance(request.items[0], Row) and self.are_within(limit_s, request.runner.key, len(request.items))
 
     def would_take(self, key: str, n_items: int) -> bool:
         """Whether so many tensors for a graph would be quick."""
-        warm_up = self.work.measured.get(key)
-        return warm_up is not None and self.are_within(QUICK_S, key, warm_up, n_items)
+        return self.are_within(QUICK_S, key, n_items)
 
     def seconds(self, key: str, n_items: int) -> float:
         """What so many tensors take of the event loop's time, of a graph that was measured."""
         return self.slowness(key) * self.work.measured[key].batch_s(n_items)
 
-    def are_within(self, limit_s: float, key: str, warm_up: WarmUp, n_items: int) -> bool:
-        return not warm_up.padded and 0.0 < self.slowness(key) * warm_up.batch_s(n_items) <= limit_s
+    def are_within(self, limit_s: float, key: str, n_items: int) -> bool:
+        warm_up = self.work.measured.get(key)
+        return warm_up is not None and not warm_up.padded and 0.0 < self.seconds(key, n_items) <= limit_s
 
     def at_once(self, runner: Runner) -> int:
         """How many items are quick together, at least one."""

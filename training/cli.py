@@ -225,12 +225,10 @@ def _export(arguments: argparse.Namespace) -> object:
 
 def _open_run(path: Path) -> tuple[Any, Any]:
     from training.run_folder import RunFolder
-
-    folder = RunFolder(path)
-    config = folder.config()
     from training.stages.prepare import prepare_setting
 
-    setting = prepare_setting(config, folder.scratch)
+    folder = RunFolder(path)
+    setting = prepare_setting(folder.config(), folder.scratch)
     folder.check_corpus(setting.contents)
     return setting, folder
 

@@ -5,6 +5,7 @@ python benchmarks/pipeline.py --out pipeline.json
 The parts run bare, in this process, on the cores and with the threads that the service has: PyAV decodes up to the
 last frame that is needed, the face nets follow the face through those frames, and one run of the graph computes all
 windows. The service and the parts take turns. A long recording is the first clip again and again, without its sound.
+Last, what a clip takes beside as many long recordings as there are cores.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -193,6 +195,27 @@ def measure_long(program: Program, cores: Sequence[int], clip: Path, seconds: fl
     }
 
 
+def measure_beside(program: Program, cores: Sequence[int], clip: Path, rounds: int, folder: Path) -> Row:
+    """What a client with one clip after the other waits for each, while each core has a long recording to decode."""
+    paths = [folder / f"beside-{number}.mp4" for number in range(len(cores))]
+    for number, path in enumerate(paths):
+        repeat(clip, LONG_S + number, path)  # equal ones would share a run
+    with serving(program, cores) as server, ThreadPoolExecutor(len(paths)) as callers:
+        alone_ms = median(predict(server.port, clip)[0] for _ in range(rounds))
+        long = [callers.submit(predict, server.port, path) for path in paths]
+        beside_ms = list[float]()
+        while not any(one.done() for one in long):
+            beside_ms.append(predict(server.port, clip)[0])
+        long_s = [one.result()[0] / 1000 for one in long]
+    return {
+        "alone_ms": alone_ms,
+        "beside_ms": median(beside_ms),
+        "slowest_ms": max(beside_ms),
+        "clips": len(beside_ms),
+        "long_s": long_s,
+    }
+
+
 def usable(server: Server, clips: Path) -> Iterator[Path]:
     """The videos that the service answers."""
     for path in sorted(clips.iterdir()) if clips.is_dir() else ():
@@ -214,6 +237,7 @@ def measure(arguments: argparse.Namespace) -> Row:
         with tempfile.TemporaryDirectory() as folder:
             lengths = (SHORT_S, LONG_S)
             long = [measure_long(program, cores, clips[0], seconds, Path(folder)) for seconds in lengths]
+            result["beside"] = measure_beside(program, cores, clips[0], arguments.rounds, Path(folder))
         result["lengths"] = long
         result["time_ratio"] = long[1]["took_s"] / long[0]["took_s"]
         result["memory_ratio"] = long[1]["peak_pss_mb"] / long[0]["peak_pss_mb"]
@@ -221,7 +245,7 @@ def measure(arguments: argparse.Namespace) -> Row:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The stages of each clip, then the lengths."""
+    """The stages of each clip, then the lengths, then a clip beside long ones."""
     if not result["clips"]:
         return "no clip was found that the service answers: name a folder of videos with --clips"
     lines = [f"{result['machine']['processor']}, cores {result['cores']}"]
@@ -237,6 +261,12 @@ def table(result: Mapping[str, Any]) -> str:
         for row in result["lengths"]
     ]
     lines.append(f"ten times the length: {result['time_ratio']:.1f} times the time, {result['memory_ratio']:.2f} PSS")
+    beside = result["beside"]
+    lines.append(
+        f"beside {len(beside['long_s'])} of {LONG_S:.0f} s: {beside['clips']} clips in {beside['beside_ms']:.0f} ms, "
+        f"{beside['slowest_ms']:.0f} ms at most ({beside['alone_ms']:.0f} ms alone); the long ones take "
+        f"{max(beside['long_s']):.1f} s"
+    )
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from service.errors import Overloaded
-from service.work_rate import WorkRate
+from service.work_rate import Kind, WorkRate
 
 MAX_RETRY_AFTER_S: Final = 60
 SMOOTHING: Final = 0.1
@@ -22,7 +22,7 @@ WORK_STAGES: Final = ("decode", "face", "inference")
 class Place:
     """One request's share of the limits; given back as a whole."""
 
-    def __init__(self, admission: "Admission", kind: str, step_bytes: int) -> None:
+    def __init__(self, admission: "Admission", kind: Kind, step_bytes: int) -> None:
         self.admission = admission
         self.kind = kind
         self.step_bytes = step_bytes
@@ -36,23 +36,25 @@ class Place:
         self.covered_bytes = max(self.covered_bytes, total_bytes)
         if total_bytes > self.spool_bytes:
             self.spool_bytes += self.admission.take_bytes(total_bytes - self.spool_bytes, self.step_bytes)
-            self.coming_s = self.admission.work_rate.predict(self.kind, self.covered_bytes)
+            self.coming_s = self.admission.work_rate.predict(self.kind.name, self.covered_bytes)
 
     def arrived(self) -> None:
         """The body is complete, and its work is about to be queued; Overloaded where the queue has grown unforeseen."""
         self.coming_s = 0.0
-        self.admission.weigh(self.admission.queued_s(), LATE * self.admission.max_queue_s)
+        own_s = self.admission.own_s(self.kind, self.covered_bytes)
+        self.admission.weigh(self.admission.queued_s(self.kind, own_s), LATE * self.admission.max_queue_s)
 
     def answered(self, seconds: Mapping[str, float]) -> None:
         """Learn from the seconds that the request's stages took."""
         work_s = sum(seconds.get(stage, 0.0) for stage in WORK_STAGES)
-        self.admission.work_rate.learn(self.kind, self.covered_bytes, work_s)
+        self.admission.work_rate.learn(self.kind.name, self.covered_bytes, work_s)
 
 
 class Admission:
     """Bounds on requests at work, on their uploads' bytes, and on the seconds of work that wait or are on their way.
 
-    `queued_s()` tells the seconds that wait, `worked_s()` those that were worked since the start. `jitter()` lies in
+    `queued_s(kind, own_s)` tells for how long a newcomer would wait for those who are here, `own_s` being what it takes
+    itself (None: not known), and `worked_s()` how many seconds were worked since the start. `jitter()` lies in
     [0, 1): those who are refused together shall not come back together.
     """
 
@@ -62,7 +64,7 @@ class Admission:
         max_requests: int,
         max_spool_bytes: int,
         max_queue_s: float,
-        queued_s: Callable[[], float],
+        queued_s: Callable[[Kind, float | None], float],
         worked_s: Callable[[], float],
         jitter: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
@@ -83,19 +85,25 @@ class Admission:
         """Requests that have a place."""
         return len(self.places)
 
-    @property
-    def coming_s(self) -> float:
-        """Predicted seconds of work in the uploads that are on their way."""
-        return sum(place.coming_s for place in self.places)
+    def own_s(self, kind: Kind, declared_bytes: int | None) -> float | None:
+        """Predicted seconds of a newcomer's own work; None where nothing is known of it."""
+        return None if declared_bytes is None else self.work_rate.predict(kind.name, declared_bytes) or None
+
+    def coming_s(self, own_s: float | None = None) -> float:
+        """Predicted seconds for which the uploads on their way would keep a newcomer waiting.
+
+        Requests take turns: no other delays one by more than its own work.
+        """
+        return sum(place.coming_s if own_s is None else min(place.coming_s, own_s) for place in self.places)
 
     @contextmanager
-    def place(self, kind: str, declared_bytes: int | None, *, expected: bool = False) -> Iterator[Place]:
+    def place(self, kind: Kind, declared_bytes: int | None, *, expected: bool = False) -> Iterator[Place]:
         """A place for a request whose body has `declared_bytes` (None: it does not say). Raises Overloaded.
 
-        `kind` tells whose work is alike; there are few. `expected` is one that joins a run which has a place already:
-        it gets one beyond `max_requests` too. There are no more such runs than places, so those get as many again.
+        `expected` is one that joins a run which has a place already: it gets one beyond `max_requests` too. There are
+        no more such runs than places, so those get as many again.
         """
-        self.refuse(declared_bytes, expected=expected)
+        self.refuse(kind, declared_bytes, expected=expected)
         place = Place(self, kind, STEP_BYTES if declared_bytes is None else 1)
         place.cover(1 if declared_bytes is None else declared_bytes)
         self.places.add(place)
@@ -107,12 +115,13 @@ class Admission:
             self.spool_bytes -= place.spool_bytes
             self.mean_request_s += SMOOTHING * (self.clock() - begin_s - self.mean_request_s)
 
-    def refuse(self, declared_bytes: int | None, entering: int = 0, *, expected: bool = False) -> None:
+    def refuse(self, kind: Kind, declared_bytes: int | None, entering: int = 0, *, expected: bool = False) -> None:
         """Raise Overloaded where `place` would, after as many others as are `entering`."""
         if self.at_work + entering >= self.max_requests * (2 if expected else 1):
             why = f"{self.at_work + entering} requests are at work, as many as are allowed"
             raise self.overloaded(why, self.mean_request_s / self.max_requests)
-        self.weigh(self.queued_s() + self.coming_s, self.max_queue_s)
+        own_s = self.own_s(kind, declared_bytes)
+        self.weigh(self.queued_s(kind, own_s) + self.coming_s(own_s), self.max_queue_s)
         self.refuse_bytes(1 if declared_bytes is None else declared_bytes)
 
     def refuse_bytes(self, needed: int) -> None:

@@ -194,13 +194,22 @@ class Batcher:
         """
         if not (tensors and self.quick.would_take(runner_key, n_items)):
             return self.forecast.wait_s(runner_key, n_items)
-        ahead_s = sum(self.quick.seconds(key, count) for key, count in self.quick_turns.waiting.items())
-        return ahead_s + self.quick.seconds(runner_key, n_items)
+        return self._quick_s() + self.quick.seconds(runner_key, n_items)
+
+    def queued_s(self, runner_key: str, *, tensors: bool) -> float:
+        """How long all will take that is here and that newcomers would wait for, as `wait_s` has it."""
+        if not (tensors and self.quick.would_take(runner_key, 1)):
+            return self.forecast.drain_s()
+        return self._quick_s()
 
     def stalled(self) -> bool:
         """Whether there is work, and no batch has finished for far longer than any should take."""
         limit_s = max(STALL_MIN_S, STALL_BATCHES * self.slowest_warm_up_s)
         return bool(self.waiting or self.in_hand) and self.clock() - self.last_progress_s > limit_s
+
+    def _quick_s(self) -> float:
+        """How long the event loop will take for all that it computes itself."""
+        return sum(self.quick.seconds(key, count) for key, count in self.quick_turns.waiting.items())
 
     def _enter(self, request: Request, device: int | None) -> None:
         if not self.waiting and not self.in_hand:

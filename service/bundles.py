@@ -26,6 +26,7 @@ from service.candidates import Candidates, falls_to, misfit
 from service.providers import Providers
 from service.runtime import Arrays, GraphError, GraphRunner
 from service.threads import ThreadPlan
+from service.work_rate import Kind
 
 Runners = dict[frozenset[str], GraphRunner]
 
@@ -67,6 +68,16 @@ class LoadedBundle:
     def queue_key(self) -> str:
         """Names the graph whose queue stands for the bundle's, while it is not known which one will be asked."""
         return next(iter(self.runners.values())).key
+
+    @property
+    def recordings(self) -> Kind:
+        """Requests with recordings that name no bundle, or this one."""
+        return Kind(self.task, self.queue_key, decodes=True)
+
+    @property
+    def tensors(self) -> Kind:
+        """Requests with tensors for this bundle."""
+        return Kind(f"/v2 {self.name}", self.queue_key, decodes=False)
 
     def runner_for(self, available: frozenset[str]) -> tuple[GraphSpec, GraphRunner] | None:
         """The graph that uses most of what is available, and its runner; None if none can be fed."""

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, ParamSpec, TypeVar
 
 T = TypeVar("T")
@@ -28,9 +29,11 @@ class Channel(Generic[T]):
         self.news = asyncio.Event()
         self.finished = False
 
-    def put(self, item: T) -> None:
-        """Hand an item over, once there is room. Raises Abandoned."""
-        self.room.acquire()
+    def put(self, item: T, *, waiting: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """Hand an item over, once there is room; meanwhile the thread is `waiting`. Raises Abandoned."""
+        if not self.room.acquire(blocking=False):
+            with waiting():
+                self.room.acquire()
         self.check()
         self.tell(self.arrived, item)
 

@@ -1,55 +1,74 @@
-"""The threads that prepare recordings, and how long a newcomer would wait for one."""
+"""The threads that prepare recordings, and how long a newcomer would wait for the others."""
 
 import statistics
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from service.cores import FIRST_STEP_S, Cores, Share
 from service.offload import offload
 from service.priority import stand_back
 
 T = TypeVar("T")
 REMEMBERED: Final = 15
 """Recordings whose median tells how long the next one takes; a mean would follow a single long one for minutes."""
+OPEN_PER_CORE: Final = 4
+"""Recordings that are open at once: each holds a process and its pictures, and most of them wait for a core."""
 
 
 class Decoders:
-    """`count` threads. `observer` is told of each recording how many seconds it kept one of them."""
+    """`count` cores decode, and four times as many recordings may be open. `observer` as `Cores` has it."""
 
     def __init__(self, count: int, observer: Callable[[float], None] = lambda _: None) -> None:
         self.count = count
-        self.observer = observer
-        self.executor = ThreadPoolExecutor(count, "decode", initializer=stand_back)
+        self.cores = Cores(count, observer)
+        self.places = OPEN_PER_CORE * count
+        self.executor = ThreadPoolExecutor(self.places, "decode", initializer=stand_back)
         self.unfinished = 0
         self.recent_s: deque[float] = deque(maxlen=REMEMBERED)
 
-    async def run(self, work: Callable[[], T], *, stop: Callable[[], None]) -> tuple[T, float]:
-        """The result of `work`, and the seconds that it waited for a thread; `stop` as `offload` has it."""
-        asked_s = time.monotonic()
-        begun_s = asked_s
+    async def run(self, work: Callable[[Share], T], *, stop: Callable[[], None]) -> tuple[T, float]:
+        """The result of `work`, which begins with a core, and the seconds that it waited; `stop` as `offload` has it.
 
-        def timed() -> T:
-            nonlocal begun_s
-            begun_s = time.monotonic()
+        `work` calls its share's `tick` between two packets.
+        """
+        share = self.cores.share()
+        asked_s = share.clock()
+        opened_s = asked_s
+
+        def with_a_core() -> T:
+            nonlocal opened_s
+            opened_s = share.clock()
+            share.take()
             try:
-                return work()
+                return work(share)
             finally:
-                took_s = time.monotonic() - begun_s
-                self.recent_s.append(took_s)
-                self.observer(took_s)
+                share.leave()
+                self.recent_s.append(share.used_s)
+
+        def stop_both() -> None:
+            stop()
+            share.stop()
 
         self.unfinished += 1
         try:
-            return await offload(self.executor, timed, stop=stop), begun_s - asked_s
+            result = await offload(self.executor, with_a_core, stop=stop_both)
+            return result, opened_s - asked_s + share.waited_s
         finally:
             self.unfinished -= 1
 
-    def predicted_wait_s(self) -> float:
-        """How long a recording that came now would wait, if each took as long as the usual one."""
-        ahead = max(0, self.unfinished + 1 - self.count)
-        return ahead * statistics.median(self.recent_s or [0.0]) / self.count
+    def predicted_wait_s(self, own_s: float | None = None) -> float:
+        """For how long the others would keep a newcomer from a core, if each took as long as the usual one.
+
+        `own_s` is what it takes itself; None where that is not known, and it is as the usual one. Since who has used
+        least goes first, no other delays it by much more than what it takes itself.
+        """
+        usual_s = statistics.median(self.recent_s or [0.0])
+        before_it_opens = max(0, self.unfinished + 1 - self.places)
+        beside_it = max(0, min(self.unfinished + 1, self.places) - self.count)
+        each_s = min(usual_s, max(usual_s if own_s is None else own_s, FIRST_STEP_S))
+        return (before_it_opens * usual_s + beside_it * each_s) / self.count
 
     def close(self) -> None:
         self.executor.shutdown()

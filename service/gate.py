@@ -25,6 +25,7 @@ from service.oip.calls import find
 from service.predict import Predictor, default_bundle
 from service.predictions import PREDICT
 from service.telemetry import Telemetry
+from service.work_rate import Kind
 
 
 class Prediction(NamedTuple):
@@ -32,8 +33,7 @@ class Prediction(NamedTuple):
 
     task: Task
     route: str
-    runner_key: str
-    """Of the graph whose queue it would stand in."""
+    kind: Kind
     address: Address | None = None
     """Of `/v2`, where it is one."""
 
@@ -96,8 +96,11 @@ class Gate:
         """Why there is no room or time for it. Raises what is wrong with the headers."""
         timeout_s, declared_bytes = self.predictor.timeout_s(headers), self.predictor.declared_bytes(headers)
         try:
-            resources.refuse_hopeless(asked.runner_key, timeout_s, decodes=asked.route in PREDICT)
-            resources.admission.refuse(declared_bytes, self.entering, expected=expected)
+            if asked.kind.decodes:
+                resources.refuse_recording(asked.kind, timeout_s, declared_bytes)
+            else:
+                resources.refuse_tensors(asked.kind.queue_key, timeout_s, 1)
+            resources.admission.refuse(asked.kind, declared_bytes, self.entering, expected=expected)
         except ServiceError as error:
             return error
         return None
@@ -118,9 +121,9 @@ class Gate:
 def prediction(path: str, shelf: BundleShelf) -> Prediction | None:
     """What is asked for at this address; None if it is another. Raises NotFound and InvalidField as the app does."""
     if (task := PREDICT.get(path)) is not None:
-        return Prediction(task, path, default_bundle(shelf, task).queue_key)
+        return Prediction(task, path, default_bundle(shelf, task).recordings)
     address = infer_address(path)
     if address is None:
         return None
     bundle = find(shelf, address.name, address.version)
-    return Prediction(bundle.task, address.path, bundle.queue_key, address)
+    return Prediction(bundle.task, address.path, bundle.tensors, address)

@@ -38,6 +38,7 @@ from service.shadow import Shadow
 from service.telemetry import Telemetry
 from service.threads import ThreadPlan, available_cores, plan_threads
 from service.version import VERSION
+from service.work_rate import Kind
 
 Status = Literal["ok", "starting", "draining", "stalled", "failed"]
 SIDE_THREADS: Final = 2
@@ -70,15 +71,18 @@ class Resources:
     calls: KnownCalls = field(default_factory=KnownCalls)
     """Of what is loaded: after a reload they begin anew."""
 
-    def refuse_hopeless(self, runner_key: str, left_s: float, *, items: int = 1, decodes: bool) -> None:
-        """Raise DeadlineExceeded where the queue of this graph leaves too little of the time.
+    def refuse_recording(self, kind: Kind, left_s: float, declared_bytes: int | None) -> None:
+        """Raise DeadlineExceeded where the queues for decoders and for the device leave too little of the time."""
+        wait_s = self.batcher.wait_s(kind.queue_key, 1, tensors=False)
+        wait_s += self.pipeline.decoders.predicted_wait_s(self.admission.own_s(kind, declared_bytes))
+        self.refuse_hopeless(wait_s, left_s)
 
-        `items` are the windows that are known of, and `decodes` says whether a recording is to be decoded for them.
-        Where nothing is ahead of them, they may take all of it.
-        """
-        wait_s = self.batcher.wait_s(runner_key, items, tensors=not decodes)
-        if decodes:
-            wait_s += self.pipeline.decoders.predicted_wait_s()
+    def refuse_tensors(self, runner_key: str, left_s: float, windows: int) -> None:
+        """Raise DeadlineExceeded where the queue of this graph leaves too little of the time."""
+        self.refuse_hopeless(self.batcher.wait_s(runner_key, windows, tensors=True), left_s)
+
+    def refuse_hopeless(self, wait_s: float, left_s: float) -> None:
+        """Raise DeadlineExceeded where `wait_s` is too much. Where nothing is ahead, it may be all that is left."""
         if wait_s > (left_s if self.batcher.forecast.is_free else SURE * left_s):
             raise DeadlineExceeded(
                 f"the queue and the request itself would take {wait_s:#.3g} s, too much of the "
@@ -204,11 +208,16 @@ class Lifecycle:
         reloader = Reloader(reader, lambda: self.require().shelf, self.adopt)
         reloader.start()
         stack.push_async_callback(reloader.close)
+
+        def queued_s(kind: Kind, own_s: float | None) -> float:
+            waits_s = batcher.queued_s(kind.queue_key, tensors=not kind.decodes)
+            return waits_s + (decoders.predicted_wait_s(own_s) if kind.decodes else 0.0)
+
         admission = Admission(
             max_requests=settings.max_concurrent_requests,
             max_spool_bytes=settings.max_spool_bytes,
             max_queue_s=settings.max_queue_s,
-            queued_s=lambda: batcher.forecast.drain_s() + decoders.predicted_wait_s(),
+            queued_s=queued_s,
             worked_s=lambda: self.telemetry.computing.total + self.telemetry.decoding.total,
             jitter=random.random,
         )
@@ -224,7 +233,7 @@ class Lifecycle:
             device_lost=self.fail,
             answered=shadow.consider,
         )
-        self.telemetry.queued_s = admission.queued_s
+        self.telemetry.queued_s = lambda: batcher.forecast.drain_s() + decoders.predicted_wait_s()
         self.telemetry.queue_items = lambda: batcher.queue_items
         self.telemetry.spool_bytes = lambda: admission.spool_bytes
         self.telemetry.build_info.labels(**versions(providers).model_dump()).set(1)

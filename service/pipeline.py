@@ -27,6 +27,7 @@ from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
 from service.bundles import LoadedBundle
 from service.channel import Channel
 from service.context import RequestContext
+from service.cores import Share
 from service.decoders import Decoders
 from service.device import BuildItem, Tensors, Told
 from service.errors import (
@@ -145,7 +146,11 @@ class Pipeline:
         """Put the recording's windows into `channel`: a thread waits for the decoder, and finds the faces."""
         context.stage = "decode"
 
-        def work() -> Preparation:
+        def work(share: Share) -> Preparation:
+            def tick() -> None:
+                channel.check()
+                share.tick()
+
             with self.open_decoder(deadline_s - time.monotonic()) as decoder:
                 preparation = Preparation(
                     question.recording,
@@ -157,11 +162,12 @@ class Pipeline:
                     follow=question.follow,
                     max_faces=self.max_faces,
                     decoder=decoder,
-                    tick=channel.check,
+                    tick=tick,
+                    clock=share.clock,
                 )
                 channel.tell(sink.opened, preparation)
                 for window in preparation.windows():
-                    channel.put(window)
+                    channel.put(window, waiting=share.idle)
             return preparation
 
         try:

@@ -84,10 +84,10 @@ class Predictor:
         boundary = boundary_of(request.headers.get("content-type", ""))
         key = idempotency_key(request.headers)
         declared_bytes = self.declared_bytes(request.headers)
-        queue_key = default_bundle(resources.shelf, task).queue_key
-        resources.refuse_hopeless(queue_key, deadline_s - time.monotonic(), decodes=True)
+        kind = default_bundle(resources.shelf, task).recordings
+        resources.refuse_recording(kind, deadline_s - time.monotonic(), declared_bytes)
         expected = self.expects(request.scope, context.caller)
-        with resources.admission.place(task, declared_bytes, expected=expected) as place:
+        with resources.admission.place(kind, declared_bytes, expected=expected) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:
                 form = await self.read_upload(task, request, boundary, spool, place)

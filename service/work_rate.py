@@ -7,6 +7,16 @@ DECAY: Final = 0.95
 """What older requests count for with each newer one: about the last twenty tell."""
 
 
+class Kind(NamedTuple):
+    """Whose work is alike, and where it waits; there are few."""
+
+    name: str
+    queue_key: str
+    """Of the graph that computes it."""
+    decodes: bool
+    """Whether it is a recording: tensors wait for no decoder."""
+
+
 class Tally(NamedTuple):
     """Decayed sums over the requests of one kind, and the most that one of them took."""
 

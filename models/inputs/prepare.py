@@ -7,7 +7,7 @@ cost nothing until their tensor is asked for.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -93,8 +93,8 @@ class Preparation:
 
     `nets` finds faces; None leaves the picture aside. `follow` says which: the largest, or at most `max_faces` of all.
     `decoder` reads the bytes. `tick` is called for every packet and window and may raise, which is how a deadline or a
-    client that went away ends the work. Raises MediaError for what cannot be read or is over a limit (more than
-    `max_windows` is one), SpanError where `span` starts after the end.
+    client that went away ends the work; `clock` tells the seconds of the stages. Raises MediaError for what cannot be
+    read or is over a limit (more than `max_windows` is one), SpanError where `span` starts after the end.
     """
 
     def __init__(
@@ -110,10 +110,11 @@ class Preparation:
         max_faces: int = 8,
         decoder: Decoder = in_process,
         tick: Tick = lambda: None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.recording, self.spec, self.nets, self.limits = recording, spec, nets, limits
         self.follow, self.max_faces = follow, max_faces
-        self.decoder, self.tick = decoder, tick
+        self.decoder, self.tick, self.clock = decoder, tick, clock
         self.seconds = StageSeconds()
         with self._timed("decode"):
             self.media = facts(recording, limits, decoder, tick)
@@ -193,11 +194,11 @@ class Preparation:
 
     @contextmanager
     def _timed(self, stage: Literal["decode", "face"]) -> Iterator[None]:
-        begin = time.perf_counter()
+        begin_s = self.clock()
         try:
             yield
         finally:
-            setattr(self.seconds, stage, getattr(self.seconds, stage) + time.perf_counter() - begin)
+            setattr(self.seconds, stage, getattr(self.seconds, stage) + self.clock() - begin_s)
 
 
 def hold_s(recording: Recording, media: MediaInfo) -> float:

@@ -124,8 +124,7 @@ class Trip:
             self.items = self.rows(body)
             until_s = min(deadline_s, self.context.started_s + self.call.timeout_s)
             if self.call.batch > 1 or until_s < deadline_s:  # for one window the gate has looked a moment ago
-                left_s = until_s - time.monotonic()
-                self.resources.refuse_hopeless(self.call.runner.key, left_s, items=self.call.batch, decodes=False)
+                self.resources.refuse_tensors(self.call.runner.key, until_s - time.monotonic(), self.call.batch)
             self.place.coming_s = 0.0  # it is about to be queued, and was weighed just now
             uploaded_s = time.monotonic() - self.context.started_s
             lone = self.resources.admission.at_work == 1 and not express.streams
@@ -142,7 +141,7 @@ class Trip:
         """What is asked, and the place that is held for it. Raises what is wrong with it."""
         inference = self.express.inference
         bundle = find(self.resources.shelf, address.name, address.version)
-        place = stack.enter_context(self.resources.admission.place(f"/v2 {bundle.name}", len(body)))
+        place = stack.enter_context(self.resources.admission.place(bundle.tensors, len(body)))
         given_bytes = json_size(headers, len(body))
         self.json_bytes = len(body) if given_bytes is None else given_bytes
         if self.json_bytes > INLINE_JSON_BYTES:

@@ -73,7 +73,7 @@ class TensorInference:
         refuse_encoding(request.headers)
         declared_bytes = self.predictor.declared_bytes(request.headers)
         json_bytes = json_size(request.headers, declared_bytes or 0)
-        with resources.admission.place(f"/v2 {bundle.name}", declared_bytes) as place:
+        with resources.admission.place(bundle.tensors, declared_bytes) as place:
             spool = Spool(self.settings.spool_dir, self.settings.spool_memory_bytes, resources.threads)
             try:
                 chunks = covered(read_body(request.receive, self.limits), place)
@@ -144,7 +144,7 @@ async def compute(
     be computed, and NotReady where nothing can.
     """
     context.stage = "queue"
-    resources.refuse_hopeless(call.runner.key, deadline_s - time.monotonic(), items=call.batch, decodes=False)
+    resources.refuse_tensors(call.runner.key, deadline_s - time.monotonic(), call.batch)
     items = [Row(windows.arrays, row) for row in range(call.batch)]
     try:
         try:

@@ -197,7 +197,9 @@ class Child:
         """The next reply; `tick` is called while it is awaited, and may raise. Raises ChildSpent."""
         progress, since_s = self.ring.progress, time.monotonic()
         while not self.readable.poll(POLL_MS):
+            asked_s = time.monotonic()
             tick()
+            since_s += time.monotonic() - asked_s  # who waits there keeps nobody waiting but the child
             if progress != (progress := self.ring.progress):
                 since_s = time.monotonic()
             elif time.monotonic() - since_s > STALLED_S:

@@ -223,7 +223,7 @@ def test_a_full_disk_is_told_apart_from_a_full_service(live: Any, monkeypatch: p
 def test_predicted_work_of_running_uploads_is_refused_at_the_headers(live: Any, eventually: Eventually) -> None:
     admission = live.server.lifecycle.resources.admission
     rate, queued_s, max_queue_s = admission.work_rate, admission.queued_s, admission.max_queue_s
-    assert queued_s() < max_queue_s
+    assert queued_s(live.server.lifecycle.resources.shelf.find("pain").recordings, None) < max_queue_s
     body = form(part("video", b"x" * 100_000, "a"))
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -232,7 +232,7 @@ def test_predicted_work_of_running_uploads_is_refused_at_the_headers(live: Any, 
     ):
         patch.setattr(rate, "predict", lambda kind, size: size * 1e-3 if kind == "pain" else 0.0)
         first.sendall(closing(body)[:500])
-        eventually(lambda: admission.coming_s > 100)
+        eventually(lambda: admission.coming_s() > 100)
         second.sendall(closing(body, "Expect: 100-continue")[: -len(body)])
         with second.makefile("rb") as file:
             reply = read_reply(file)
@@ -241,7 +241,7 @@ def test_predicted_work_of_running_uploads_is_refused_at_the_headers(live: Any, 
     assert outcome([reply]) == (503, "overloaded")
     assert 60 <= int(reply.headers["retry-after"]) <= 60
     eventually(lambda: admission.at_work == 0)
-    assert admission.coming_s == 0
+    assert admission.coming_s() == 0
 
 
 def held(live: Any) -> dict[str, float]:
@@ -250,7 +250,7 @@ def held(live: Any) -> dict[str, float]:
     return {
         "places": resources.admission.at_work,
         "bytes": resources.admission.spool_bytes,
-        "predicted": resources.admission.coming_s,
+        "predicted": resources.admission.coming_s(),
         "recordings": resources.pipeline.decoders.unfinished,
         "windows": resources.batcher.queue_items,
         "connections": len(live.server.server_state.connections),

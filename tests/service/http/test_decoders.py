@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from service.cores import Share
 from service.decoders import Decoders
 from service.lifecycle import Lifecycle
 from service.offload import ended
@@ -19,7 +20,7 @@ def test_a_newcomer_waits_for_as_long_as_most_recordings_took() -> None:
         tasks = []
         for _ in range(4):
             seen.append(decoders.predicted_wait_s())
-            tasks.append(asyncio.create_task(decoders.run(lambda: release.wait(60), stop=release.set)))
+            tasks.append(asyncio.create_task(decoders.run(lambda _: release.wait(60), stop=release.set)))
             await asyncio.sleep(0.01)
         release.set()
         await asyncio.gather(*tasks)
@@ -30,14 +31,32 @@ def test_a_newcomer_waits_for_as_long_as_most_recordings_took() -> None:
     assert asyncio.run(waits()) == [0.0, 0.0, 1.5, 3.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("own_s", "waits_s"),
+    [(None, [0.0, 30.0, 60.0, 90.0, 120.0]), (0.1, [0.0, 0.5, 1.0, 1.5, 31.5]), (7.0, [0.0, 7.0, 14.0, 21.0, 51.0])],
+)
+def test_no_other_delays_a_newcomer_by_more_than_what_it_takes_itself_once_it_is_open(
+    own_s: float | None, waits_s: list[float]
+) -> None:
+    decoders = Decoders(1)
+    decoders.recent_s.extend([30.0, 30.0, 30.0])
+    assert decoders.places == 4
+    predicted_s = []
+    for decoders.unfinished in range(5):
+        predicted_s.append(decoders.predicted_wait_s(own_s))
+    decoders.close()
+
+    assert predicted_s == waits_s
+
+
 def test_the_time_in_the_queue_and_at_work_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, took = SimpleNamespace(now_s=0.0), list[float]()
-    monkeypatch.setattr("service.decoders.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    monkeypatch.setattr("service.cores.time", SimpleNamespace(monotonic=lambda: clock.now_s))
 
     async def second_waits() -> float:
         decoders, both_asked = Decoders(1, took.append), threading.Event()
 
-        def work() -> None:
+        def work(_: Share) -> None:
             assert both_asked.wait(60)
             clock.now_s += 0.1
 
@@ -70,7 +89,7 @@ def test_a_recording_at_work_that_needs_the_event_loop_does_not_hold_up_the_end(
             loop.call_soon_threadsafe(room.set)
             shut_down()
 
-        def work() -> bool:
+        def work(_: Share) -> bool:
             loop.call_soon_threadsafe(begun.set)
             return room.wait(5)
 

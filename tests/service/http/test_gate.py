@@ -14,6 +14,7 @@ import pytest
 from service.errors import DeadlineExceeded
 from service.forecast import Forecast
 from service.settings import Settings
+from service.work_rate import Kind
 
 from .raw_http import Reply, form, part, post, read_reply, statuses, talk
 
@@ -48,7 +49,7 @@ def full(live: Any) -> Iterator[int]:
 
 
 def taken(lifecycle: Any) -> Any:
-    return lifecycle.require().admission.place("other", 0)
+    return lifecycle.require().admission.place(Kind("other", "any", decodes=True), 0)
 
 
 @contextmanager
@@ -165,9 +166,11 @@ def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
 
 def test_tensors_do_not_wait_for_recordings_that_are_decoded(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = live.server.lifecycle.require()
-    monkeypatch.setattr(resources.pipeline.decoders, "predicted_wait_s", lambda: 25.0)
+    monkeypatch.setattr(resources.pipeline.decoders, "predicted_wait_s", lambda _: 25.0)
     with pytest.raises(DeadlineExceeded, match=r"take 25\.0 s, too much of the 20\.0 s"):
-        resources.refuse_hopeless("any", 20.0, decodes=True)
+        resources.refuse_recording(Kind("pain", "any", decodes=True), 20.0, None)
+    assert resources.admission.queued_s(Kind("pain", "any", decodes=True), None) == 25.0
+    assert resources.admission.queued_s(Kind("/v2 a", "any", decodes=False), None) == 0.0
     with connected(live.port) as (connection, file):
         for path, status in (("/predict/pain", 504), (MODEL, 400)):
             connection.sendall(post(b"", "X-Request-Timeout: 20", path=path))
@@ -181,15 +184,15 @@ def test_beside_others_a_request_may_take_most_of_its_time_but_not_all(
     resources = live.server.lifecycle.require()
     monkeypatch.setattr(Forecast, "wait_s", lambda *_: 4.0)
     monkeypatch.setattr(Forecast, "is_free", is_free)
-    resources.refuse_hopeless("any", least_s + 0.1, decodes=False)
+    resources.refuse_tensors("any", least_s + 0.1, 1)
     with pytest.raises(DeadlineExceeded, match=r"take 4\.00 s, too much of the"):
-        resources.refuse_hopeless("any", least_s - 0.1, decodes=False)
+        resources.refuse_tensors("any", least_s - 0.1, 1)
 
 
 def test_a_time_of_less_than_milliseconds_is_told_as_it_is(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Forecast, "wait_s", lambda *_: 0.0012345)
     with pytest.raises(DeadlineExceeded, match=r"take 0\.00123 s, too much of the 0\.000510 s"):
-        live.server.lifecycle.require().refuse_hopeless("any", 0.00051, decodes=False)
+        live.server.lifecycle.require().refuse_tensors("any", 0.00051, 1)
 
 
 @pytest.mark.parametrize(

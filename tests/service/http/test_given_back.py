@@ -15,6 +15,9 @@ from service.errors import ServiceError
 from service.form import read_form
 from service.predict import covered
 from service.upload import BodyLimits, Spool, read_body
+from service.work_rate import Kind
+
+PAIN = Kind("pain", "graph", decodes=True)
 
 
 def admission(*, max_requests: int, max_spool_bytes: int) -> Admission:
@@ -24,7 +27,7 @@ def admission(*, max_requests: int, max_spool_bytes: int) -> Admission:
         max_requests=max_requests,
         max_spool_bytes=max_spool_bytes,
         max_queue_s=10.0,
-        queued_s=lambda: 0.0,
+        queued_s=lambda *_: 0.0,
         worked_s=lambda: float(next(seconds)),
         jitter=lambda: 0.0,
         clock=lambda: float(next(seconds)),
@@ -62,7 +65,7 @@ async def upload(
             return {"type": "http.disconnect"}
         return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
 
-    with gate.place("pain", declared_bytes) as place:
+    with gate.place(PAIN, declared_bytes) as place:
         spool = Spool(folder, 500, AtOnce())
         try:
             body = covered(read_body(receive, BodyLimits(10_000, 0, 5.0)), place)
@@ -79,7 +82,7 @@ async def upload(
 @pytest.mark.parametrize("declared_bytes", [None, len(BODY), 10 * len(BODY)])
 def test_a_request_that_is_cancelled_at_any_await_gives_all_back(tmp_path: Path, declared_bytes: int | None) -> None:
     gate = admission(max_requests=1, max_spool_bytes=10 << 20)
-    with gate.place("pain", 1000) as place:
+    with gate.place(PAIN, 1000) as place:
         place.answered({"decode": 1.0})
     cuts = [BODY[at : at + 400] for at in range(0, len(BODY), 400)]
 
@@ -87,10 +90,10 @@ def test_a_request_that_is_cancelled_at_any_await_gives_all_back(tmp_path: Path,
         task = asyncio.create_task(upload(gate, tmp_path, declared_bytes, cuts, fails=False))
         for _ in range(steps):
             await asyncio.sleep(0)
-        was_held = gate.coming_s > 0 and gate.spool_bytes > 0
+        was_held = gate.coming_s() > 0 and gate.spool_bytes > 0
         task.cancel()
         await asyncio.wait([task])
-        assert (gate.at_work, gate.spool_bytes, gate.coming_s) == (0, 0, 0), steps
+        assert (gate.at_work, gate.spool_bytes, gate.coming_s()) == (0, 0, 0), steps
         held.append(was_held)
         return task.cancelled()
 
@@ -125,12 +128,12 @@ def test_whatever_happens_to_many_at_once_all_is_given_back(tmp_path: Path, seed
             chance.choice(tasks).cancel()
             assert 0 <= gate.spool_bytes <= gate.max_spool_bytes
             assert gate.at_work <= gate.max_requests
-            assert gate.coming_s >= 0
+            assert gate.coming_s() >= 0
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         kinds.update(type(outcome) for outcome in outcomes)
 
     kinds: set[type] = set()
     asyncio.run(all_of_them())
 
-    assert (gate.at_work, gate.spool_bytes, gate.coming_s) == (0, 0, 0)
+    assert (gate.at_work, gate.spool_bytes, gate.coming_s()) == (0, 0, 0)
     assert len(kinds) > 2  # some came through, some were refused, some were cancelled

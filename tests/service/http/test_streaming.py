@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,10 +25,12 @@ from models.inputs.face import FaceObservation
 from models.inputs.media import Frame, MediaError
 from service.access.keys import new_key
 from service.channel import Channel, T
+from service.cores import Cores, Share
 from service.middleware import Exchange
 from service.ndjson import wants_lines
 from service.pipeline import WINDOWS_AHEAD
 
+Waiting = Callable[[], AbstractContextManager[None]]
 LINES = {"accept": "application/x-ndjson"}
 PAIN = "/predict/pain"
 AFFECT = "/predict/valence-arousal"
@@ -407,18 +409,22 @@ def test_ten_minutes_take_the_memory_of_a_few_windows(
 
 
 def test_a_reader_who_does_not_read_stops_the_decoding(
-    make_client: Callable[..., TestClient], tracker: type[Tracker], long_film: bytes, monkeypatch: pytest.MonkeyPatch
+    make_client: Callable[..., TestClient],
+    tracker: type[Tracker],
+    long_film: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., None],
 ) -> None:
     full, reads = threading.Event(), threading.Event()
     send = Exchange.send
 
     class Watched(Channel[T]):
-        def put(self, item: T) -> None:
+        def put(self, item: T, *, waiting: Waiting = nullcontext) -> None:
             if self.room.acquire(blocking=False):
                 self.room.release()
             else:
                 full.set()
-            super().put(item)
+            super().put(item, waiting=waiting)
 
     async def send_to_one_who_pauses(self: Exchange, message: Any) -> None:
         if self.context.task is not None and message["type"] == "http.response.body":
@@ -427,16 +433,63 @@ def test_a_reader_who_does_not_read_stops_the_decoding(
 
     monkeypatch.setattr("service.pipeline.Channel", Watched)
     monkeypatch.setattr(Exchange, "send", send_to_one_who_pauses)
+    monkeypatch.setattr("service.lifecycle.available_cores", lambda: 1)
     client = make_client()
+    cores = client.app.state.lifecycle.resources.pipeline.decoders.cores  # type: ignore[attr-defined]
     with ThreadPoolExecutor(1) as caller:
         asked = caller.submit(client.post, PAIN, files={"video": long_film}, data={"hop_s": "2"}, headers=LINES)
         assert full.wait(WAIT_S)
+        eventually(lambda: cores.free == 1)  # others may have it meanwhile
         decoded = tracker.made
         reads.set()
         lines = lines_of(asked.result())
 
     assert decoded <= 2 * (WINDOWS_AHEAD + 2)  # two frames a window: those on their way, and the one that has no room
     assert [line["type"] for line in lines if line["type"] != "progress"] == ["start", *["window"] * 300, "summary"]
+
+
+def test_a_clip_is_answered_while_ten_minutes_are_decoded_on_every_core(
+    make_client: Callable[..., TestClient],
+    tracker: type[Tracker],  # noqa: ARG001 - sees a face everywhere
+    long_film: bytes,
+    face_clip: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Callable[..., None],
+) -> None:
+    begun, comes, shares, decoded = threading.Event(), threading.Event(), list[Share](), list[int]()
+    monkeypatch.setattr("service.cores.FIRST_STEP_S", WAIT_S)  # the film alone is long, and at once
+    monkeypatch.setattr("service.cores.TURN_S", 0.0)
+    monkeypatch.setattr("service.lifecycle.available_cores", lambda: 1)
+    share = Cores.share
+
+    def noted(cores: Cores) -> Share:
+        shares.append(share(cores))
+        shares[-1].used_s = 0.0 if len(shares) > 1 else WAIT_S
+        return shares[-1]
+
+    def gate(time_s: float, _: Callable[[], None]) -> None:
+        if begun.is_set():
+            decoded.append(threading.get_ident())
+        elif time_s >= 20.0:
+            begun.set()
+            assert comes.wait(WAIT_S)
+
+    monkeypatch.setattr(Cores, "share", noted)
+    gate_frames(monkeypatch, gate)
+    client = make_client(sandbox="off")
+    cores = client.app.state.lifecycle.resources.pipeline.decoders.cores  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(2) as callers:
+        film = callers.submit(client.post, PAIN, files={"video": long_film}, data={"hop_s": "2"}, headers=LINES)
+        assert begun.wait(WAIT_S)
+        clip = callers.submit(client.post, PAIN, files={"video": face_clip})
+        eventually(lambda: len(cores.waiting) == 1)
+        comes.set()
+        answer = clip.result()
+
+    assert answer.status_code == 200
+    assert len(lines_of(film.result())) > 300
+    of_the_clip = next(thread for thread in decoded if thread != decoded[-1])
+    assert decoded.index(of_the_clip) < 7  # the film shows one frame at five sampled times
 
 
 def test_a_client_that_leaves_in_mid_stream_frees_its_place_and_its_decoder(

@@ -15,6 +15,7 @@ from service.app import create_app
 from service.oip import body
 from service.runtime import GraphRunner
 from service.settings import Settings
+from service.work_rate import Kind
 
 PAIN = "/v2/models/pain/infer"
 HEADER = "inference-header-content-length"
@@ -212,7 +213,7 @@ def test_a_service_that_is_not_ready_says_so(folder: Path) -> None:
 def test_a_full_house_is_refused_with_a_time_to_come_back(make_client: Callable[..., TestClient]) -> None:
     client = make_client(max_concurrent_requests=1)
     admission = client.app.state.lifecycle.resources.admission  # type: ignore[attr-defined]
-    with admission.place("test", 0):
+    with admission.place(Kind("test", "any", decodes=False), 0):
         refused = client.post(PAIN, content=json.dumps(eda()))
 
     assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (503, True)

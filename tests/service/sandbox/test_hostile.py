@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +88,32 @@ def test_an_endless_loop_ends_where_nothing_moves_for_too_long(sandbox, make_san
 
     assert (causes, refused.value.code) == (["stalled"], "too_long")
     wait_until_gone(pids[0])
+
+
+def test_a_recording_that_waits_for_a_core_does_not_count_as_stalled(make_sandbox, monkeypatch):
+    class GivenUp(Exception):
+        pass
+
+    now_s, ticks = [0.0], 0
+
+    def wait() -> None:
+        nonlocal ticks
+        ticks += 1
+        now_s[0] += 100.0
+        if ticks == 3:
+            raise GivenUp
+
+    def decode() -> None:
+        with sandbox.decoder(LEFT_S) as decoder:
+            assert decoder.conversations[0].child.pid > 0
+            monkeypatch.setattr("service.sandbox.process.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+            decoder.probe(b"content", LIMITS, tick=wait)
+
+    sandbox, causes = make_sandbox("loop")
+    with pytest.raises(GivenUp):
+        decode()
+
+    assert causes == ["cancelled"]
 
 
 def test_processor_time_is_a_share_of_what_the_request_has_left(make_sandbox):

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from models.manifest import SCHEMA_VERSION, GraphSpec, Manifest, output_width, schema_support
 from models.onnx_file import STANDARD_DOMAINS, onnx_facts
+from models.spec import key_of
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -154,8 +155,7 @@ def _read_manifest(root: Path) -> tuple[Manifest, bytes]:
         return Manifest.model_validate_json(raw, extra="ignore" if support == "known part" else "forbid"), raw
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{MANIFEST}: {where or 'manifest'}: {first['msg']}") from None
+        raise BundleError(f"{MANIFEST}: {key_of(first['loc']) or 'manifest'}: {first['msg']}") from None
 
 
 def _check_files(root: Path, manifest: Manifest) -> None:

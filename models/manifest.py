@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from models.spec import InputSpec, Modality, Spec, Task
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)*$")

@@ -4,9 +4,10 @@ An `InputSpec` travels in the bundle's manifest. Both sides build tensors from i
 network sees while it is trained and while it serves is the same by construction.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 FACE: Final = "face"
 VOICE: Final = "voice"
@@ -36,9 +37,11 @@ class FaceSpec(Spec):
     """The share of a window's frames that must show the face; below it the window has no face."""
 
 
-class VoiceSpec(Spec):
+class LogMelSpec(Spec):
     """Log-mel energies: float32 (mels, steps), natural logarithm of power, floor 1e-6 (about -13.8)."""
 
+    form: Annotated[Literal["log-mel"], Field(exclude=True)] = "log-mel"
+    """Never written: what says nothing of its form is log-mel, as in files of earlier versions."""
     sample_rate_hz: Annotated[int, Field(ge=8000, le=48000)] = 16000
     mels: Annotated[int, Field(ge=8, le=256)] = 64
     frame_s: Annotated[float, Field(gt=0, le=0.2)] = 0.025
@@ -49,6 +52,37 @@ class VoiceSpec(Spec):
     def steps(self, window_s: float) -> int:
         """Columns of a window of `window_s` seconds."""
         return round(window_s / self.step_s)
+
+    def shape(self, window_s: float) -> tuple[int, int]:
+        """(mels, steps) of a window of `window_s` seconds."""
+        return (self.mels, self.steps(window_s))
+
+
+class WaveformSpec(Spec):
+    """The sound as it is: float32 (samples,), mono, full scale 1, zeros where the sound has ended."""
+
+    form: Literal["waveform"] = "waveform"
+    sample_rate_hz: Annotated[int, Field(ge=8000, le=48000)] = 16000
+
+    def shape(self, window_s: float) -> tuple[int]:
+        """(samples,) of a window of `window_s` seconds."""
+        return (round(window_s * self.sample_rate_hz),)
+
+
+def _form(voice: object) -> str:
+    """The tag of a voice's description, which is none of ours where its form is not."""
+    return f"<{voice.get('form', 'log-mel') if isinstance(voice, dict) else getattr(voice, 'form', None)}>"
+
+
+VoiceSpec = Annotated[
+    Annotated[LogMelSpec, Tag("<log-mel>")] | Annotated[WaveformSpec, Tag("<waveform>")],
+    Discriminator(
+        _form,
+        custom_error_type="voice_form",
+        custom_error_message="expected keys, among them form: waveform, or form: log-mel, which may be left out",
+    ),
+]
+"""What a network hears."""
 
 
 class SignalSpec(Spec):
@@ -88,10 +122,19 @@ class InputSpec(Spec):
         if modality == FACE and self.face is not None:
             return (self.face.frames, self.face.size_px, self.face.size_px, 3)
         if modality == VOICE and self.voice is not None:
-            return (self.voice.mels, self.voice.steps(self.window_s))
+            return self.voice.shape(self.window_s)
         signal = self.signals[modality]
         return (len(signal.channels), signal.samples(self.window_s))
 
     def dtype(self, modality: str) -> Literal["uint8", "float32"]:
         """Frames stay uint8 until the device; everything else is float32."""
         return "uint8" if modality == FACE and FACE not in self.features else "float32"
+
+
+def key_of(location: Sequence[int | str]) -> str:
+    """The key that a validation error names, as a file has it: without the tags of alternatives, written `<tag>`.
+
+    >>> key_of(("inputs", "voice", "<waveform>", "mels"))
+    'inputs.voice.mels'
+    """
+    return ".".join(str(part) for part in location if not str(part).startswith("<"))

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from xdist.scheduler import LoadFileScheduling
 
 from models import bundle as bundle_format
-from models.spec import FaceSpec, InputSpec, VoiceSpec
+from models.spec import FaceSpec, InputSpec, LogMelSpec
 from training.face_nets.fetch import FaceNetsMissingError, cached_face_nets
 
 OPSET, IR_VERSION = 18, 9
@@ -124,7 +124,7 @@ def write_pain_bundle(
 
 def write_affect_bundle(path: Path, face_nets: Path, *, seed: int = 1) -> Path:
     rng = np.random.default_rng(seed)
-    inputs = InputSpec(window_s=WINDOW_S, hop_s=WINDOW_S, face=FaceSpec(), voice=VoiceSpec())
+    inputs = InputSpec(window_s=WINDOW_S, hop_s=WINDOW_S, face=FaceSpec(), voice=LogMelSpec())
     face, voice = (rng.normal(0, scale, (size, 2)).astype(np.float32) for scale, size in ((1.0, 3), (0.02, 64)))
     known, unknown = {"valence": 0.3, "arousal": 0.4}, {"valence": None, "arousal": None}
     graphs = [

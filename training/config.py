@@ -8,13 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, Tag, ValidationError, field_validator, model_validator
 
 from models.inputs.signals import PREPARATIONS
 from models.inputs.voice import mel_filters
 from models.nets.encoder_spec import encoders_of
 from models.nets.network import NetworkSpec
-from models.spec import FACE, VOICE, InputSpec, Modality, Task
+from models.spec import FACE, VOICE, InputSpec, LogMelSpec, Modality, Task, WaveformSpec, key_of
 from training.stage_config import (
     CalibrationConfig,
     Config,
@@ -96,7 +96,7 @@ class RunConfig(Config):
     @field_validator("inputs")
     @classmethod
     def can_be_prepared(cls, inputs: InputSpec) -> InputSpec:
-        if inputs.voice is not None:
+        if isinstance(inputs.voice, LogMelSpec):
             mel_filters(inputs.voice)
         return inputs
 
@@ -107,17 +107,6 @@ class RunConfig(Config):
             raise ValueError(
                 f"inputs: no preparation for the signal {unknown[0]!r}, only for {', '.join(PREPARATIONS)}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def encoders_fit_their_modalities(self) -> Self:
-        for modality, encoder in self.network.encoders.items():
-            if modality not in self.modalities:
-                raise ValueError(f"network.encoders: {modality!r} is not one of modalities {list(self.modalities)}")
-            if encoder.name not in (possible := encoders_of(modality, self.inputs)):
-                raise ValueError(f"network.encoders: {modality} cannot have {encoder.name}, only {', '.join(possible)}")
-            if encoder.weights is not None and not encoder.weights.is_file():
-                raise ValueError(f"network.encoders.{modality}.weights: {encoder.weights} is not a file")
         return self
 
     @model_validator(mode="after")
@@ -140,6 +129,29 @@ class RunConfig(Config):
                 raise ValueError(f"students: {list(available)}: a service can see a face and hear a voice, no more")
         if len({frozenset(available) for available in self.students}) != len(self.students):
             raise ValueError("students: the same set is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def encoders_fit_their_modalities(self) -> Self:
+        for modality, encoder in self.network.encoders.items():
+            if modality not in self.modalities:
+                raise ValueError(f"network.encoders: {modality!r} is not one of modalities {list(self.modalities)}")
+            if encoder.name not in (possible := encoders_of(modality, self.inputs)):
+                raise ValueError(f"network.encoders: {modality} cannot have {encoder.name}, only {', '.join(possible)}")
+            if encoder.weights is not None and not encoder.weights.is_file():
+                raise ValueError(f"network.encoders.{modality}.weights: {encoder.weights} is not a file")
+        return self
+
+    @model_validator(mode="after")
+    def a_waveform_has_a_model_that_hears_it(self) -> Self:
+        own_encoder = VOICE in self.modalities and VOICE not in self.inputs.features
+        if own_encoder and isinstance(self.inputs.voice, WaveformSpec):
+            name = self.network.encoder(VOICE).name
+            if name != "huggingface":
+                raise ValueError(
+                    f"network.encoders.voice: {name} hears no waveform; set it to {{name: huggingface, model: …}} with "
+                    "a folder or an id such as facebook/wav2vec2-base, or take inputs.voice.form: log-mel"
+                )
         return self
 
     @model_validator(mode="after")
@@ -199,7 +211,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def where(error: ValidationError) -> str:
     """The first key that `error` names; `recipe` for what is of several."""
-    return ".".join(str(part) for part in error.errors()[0]["loc"]) or "recipe"
+    return key_of(error.errors()[0]["loc"]) or "recipe"
 
 
 def reason(error: ValidationError) -> str:
@@ -216,13 +228,17 @@ def reason(error: ValidationError) -> str:
 
 
 def _keys(kind: Any, section: Sequence[int | str]) -> list[str]:
-    """The keys of the model at `section` below the type `kind`: a model, a dict of such, or either or None."""
+    """The keys of the model at `section` below the type `kind`: a model, a dict of such, or a choice of these."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = kind.model_fields
         return _keys(fields[str(section[0])].annotation, section[1:]) if section else list(fields)
     if get_origin(kind) is dict:
         return _keys(get_args(kind)[1], section[1:])
-    return [key for option in get_args(kind) for key in _keys(option, section)]
+    options = get_args(kind)
+    for option in options:
+        if section and Tag(str(section[0])) in get_args(option):
+            return _keys(option, section[1:])
+    return [key for option in options for key in _keys(option, section)]
 
 
 def _set(values: dict[str, object], override: str) -> None:

@@ -25,13 +25,14 @@ BATCH = 16
 
 @runtime_checkable
 class Sees(Protocol):
-    """An encoder whose frozen part can be run apart; what it does to pictures first is in its own buffers."""
+    """An encoder whose frozen part can be run apart."""
 
-    size_px: int
-    """What pictures are resized to."""
+    preparation: str
+    """What it does to windows first, where its own buffers do not say it: the size that pictures are brought to, or the
+    settings of a feature extractor."""
 
     def see(self, frames: Tensor, /) -> Tensor:
-        """Windows (B, ...) to the frozen part's features (B, T, W), which the encoder takes in place of windows."""
+        """Windows (B, ...) to the frozen part's features (B, ..., W), which the encoder takes in place of windows."""
 
 
 def seen_once(windows: WindowSet, config: RunConfig, key: str, folder: Path, device: torch.device) -> WindowSet:
@@ -55,9 +56,9 @@ def originals(before: WindowSet, after: WindowSet) -> Mapping[str, Tensor]:
 
 
 def _encoder_key(encoder: torch.nn.Module) -> str:
-    """A digest of the frozen weights, and of what is done to pictures first: files may change under one name."""
+    """A digest of the frozen weights, and of what is done to windows first: files may change under one name."""
     assert isinstance(encoder, Sees)
-    digest = hashlib.sha256(f"{encoder.size_px}\n".encode())
+    digest = hashlib.sha256(f"{encoder.preparation}\n".encode())
     weights = {name: values for name, values in encoder.state_dict().items() if name.startswith("backbone.")}
     for name, values in (weights | dict(encoder.named_buffers(recurse=False))).items():
         digest.update(name.encode() + values.cpu().contiguous().numpy().tobytes())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.inputs.face import FaceObservation, Follow
-from models.inputs.voice import is_silent, log_mel
+from models.inputs.voice import is_silent, voice_window
 from models.inputs.windows import MIN_TAIL_SHARE, Window, frame_times
 from models.spec import FACE, VOICE, FaceSpec, InputSpec
 
@@ -54,7 +54,7 @@ class WindowInput:
         return frozenset(name for name, there in ((FACE, self.crops), (VOICE, self.voice is not None)) if there)
 
     def tensor(self, modality: str) -> NDArray[np.generic]:
-        """face: uint8 (frames, size, size, 3); voice: float32 (mels, steps). KeyError if it was not observed."""
+        """face: uint8 (frames, size, size, 3); voice: as its form says. KeyError if it was not observed."""
         if modality == FACE and self.crops:
             return np.stack(self.crops)
         if modality == VOICE and self.voice is not None:
@@ -256,7 +256,7 @@ class Assembler:
         return (WindowInput(window, seen_most, reason, (), voice, tracks),)
 
     def _voice(self, window: Window) -> tuple[NDArray[np.float32] | None, Reason | None]:
-        """The log-mel energies, or why there are none; neither where there is no sound at all."""
+        """What the network hears, or why it is nothing; neither where there is no sound at all."""
         if self._sound is None:
             return None, None
         start, end = self._place(window.start_s) - self._first, self._place(window.end_s) - self._first
@@ -267,7 +267,7 @@ class Assembler:
             self._silent_windows += 1
             return None, "silent"
         self._voiced_windows += 1
-        return log_mel(samples, self._sound, self._sound.steps(self._spec.window_s)), None
+        return voice_window(samples, self._sound, self._spec.window_s), None
 
 
 def sample_times(window: Window, face: FaceSpec, window_s: float) -> tuple[float, ...]:

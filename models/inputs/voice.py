@@ -1,4 +1,4 @@
-"""What a network hears: log-mel energies of mono sound, and whether there is anything to hear."""
+"""What a network hears of mono sound, as log-mel energies or as it is, and whether there is anything to hear."""
 
 import math
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import VoiceSpec
+from models.spec import LogMelSpec, VoiceSpec, WaveformSpec
 
 POWER_FLOOR = 1e-6
 SPEECH_HZ = (200.0, 3800.0)
@@ -21,7 +21,25 @@ the speech 0.12, with as much noise as speech 0.23. White noise has a flatness o
 at −45 dB RMS their levels are −48 and −49 dB or less. Hum of 50 or 60 Hz with harmonics, at −45 dB RMS, has −66 dB."""
 
 
-def log_mel(samples: NDArray[np.float32], spec: VoiceSpec, steps: int) -> NDArray[np.float32]:
+def voice_window(samples: NDArray[np.float32], spec: VoiceSpec, window_s: float) -> NDArray[np.float32]:
+    """A window's tensor from its samples (n,) at `spec.sample_rate_hz`: `log_mel` or `waveform`, float32.
+
+    Raises ValueError as `log_mel` does.
+    """
+    if isinstance(spec, WaveformSpec):
+        return waveform(samples, *spec.shape(window_s))
+    return log_mel(samples, spec, spec.steps(window_s))
+
+
+def waveform(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Mono samples (n,) as float32 (length,): a copy, cut, or with zeros where the sound has ended."""
+    window = np.zeros(length, np.float32)
+    heard = min(len(samples), length)
+    window[:heard] = samples[:heard]
+    return window
+
+
+def log_mel(samples: NDArray[np.float32], spec: LogMelSpec, steps: int) -> NDArray[np.float32]:
     """Natural logarithm of mel-band power: samples (n,) at `spec.sample_rate_hz` → float32 (mels, steps).
 
     Column k covers [k * step_s, k * step_s + frame_s) under a Hann window; where the sound has ended there are zeros,
@@ -29,9 +47,7 @@ def log_mel(samples: NDArray[np.float32], spec: VoiceSpec, steps: int) -> NDArra
     """
     frame = _frame_samples(spec)
     starts = np.round(np.arange(steps) * spec.step_s * spec.sample_rate_hz).astype(np.intp)  # (steps,)
-    padded = np.zeros(int(starts[-1]) + frame if steps else 0, np.float32)
-    heard = min(len(samples), len(padded))
-    padded[:heard] = samples[:heard]
+    padded = waveform(samples, int(starts[-1]) + frame if steps else 0)
     frames = padded[starts[:, None] + np.arange(frame)] * _hann(frame)  # (steps, frame)
     spectrum = np.fft.rfft(frames, _fft_samples(spec))  # (steps, bins)
     power = spectrum.real**2 + spectrum.imag**2
@@ -70,7 +86,7 @@ def _speech_power(samples: NDArray[np.float32], rate_hz: int) -> tuple[NDArray[n
 
 
 @lru_cache
-def mel_filters(spec: VoiceSpec) -> NDArray[np.float32]:
+def mel_filters(spec: LogMelSpec) -> NDArray[np.float32]:
     """Slaney's triangles (Auditory Toolbox, 1998): (mels, bins), each of area 1 over frequency in Hz."""
     if not spec.low_hz < spec.high_hz <= spec.sample_rate_hz / 2:
         raise ValueError(
@@ -93,11 +109,11 @@ def mel_filters(spec: VoiceSpec) -> NDArray[np.float32]:
     return cached
 
 
-def _frame_samples(spec: VoiceSpec) -> int:
+def _frame_samples(spec: LogMelSpec) -> int:
     return max(round(spec.frame_s * spec.sample_rate_hz), 1)
 
 
-def _fft_samples(spec: VoiceSpec) -> int:
+def _fft_samples(spec: LogMelSpec) -> int:
     """The frame's length, up to the next power of two."""
     return 1 << (_frame_samples(spec) - 1).bit_length()
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from models.spec import FACE, VOICE, InputSpec, Spec
+from models.spec import FACE, VOICE, InputSpec, Spec, WaveformSpec
 
 EncoderName = Literal["small", "resnet18", "r3d18", "huggingface", "spectrogram"]
 
@@ -40,6 +40,6 @@ def encoders_of(modality: str, inputs: InputSpec) -> tuple[EncoderName, ...]:
     if modality == FACE and inputs.face is not None:
         return ("small", "resnet18", "r3d18", "huggingface")
     if modality == VOICE and inputs.voice is not None:
-        return ("small", "huggingface")
+        return ("huggingface",) if isinstance(inputs.voice, WaveformSpec) else ("small", "huggingface")
     inputs.signals[modality]
     return ("small", "spectrogram")

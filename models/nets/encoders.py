@@ -14,7 +14,7 @@ from models.nets.r3d18 import ClipEncoder
 from models.nets.spectrogram import SpectrogramEncoder
 from models.nets.video import FaceEncoder
 from models.nets.voice import VoiceEncoder
-from models.spec import FACE, VOICE, InputSpec
+from models.spec import FACE, VOICE, InputSpec, LogMelSpec
 
 
 class EncoderError(ValueError):
@@ -51,6 +51,7 @@ def build_encoder(modality: str, inputs: InputSpec, encoder: EncoderSpec, *, dim
     if modality == VOICE and inputs.voice is not None:
         if encoder.name == "huggingface":
             return huggingface_voice_encoder(inputs.voice, encoder, window_s=inputs.window_s, dim=dim, steps=steps)
+        assert isinstance(inputs.voice, LogMelSpec)  # what is possible was looked up
         return VoiceEncoder(inputs.voice, window_s=inputs.window_s, dim=dim, steps=steps)
     signal = inputs.signals[modality]
     if encoder.name == "spectrogram":

@@ -35,6 +35,7 @@ class FrameEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.size_px = spec.size_px if pictures.size_px is None else pictures.size_px
+        self.preparation = f"{self.size_px}"
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(pictures.mean)[:, None, None], persistent=False)

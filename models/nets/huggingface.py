@@ -1,4 +1,4 @@
-"""Vision encoders of Hugging Face, by a local folder or an id on the hub, on each frame of a face.
+"""Models of Hugging Face, by a local folder or an id on the hub; and its vision encoders, on each frame of a face.
 
 `transformers` is imported when such an encoder is built, not before.
 Axes: N pictures, P patches, W the model's features.
@@ -7,7 +7,7 @@ Axes: N pictures, P patches, W the model's features.
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,11 @@ from models.nets.encoder_spec import EncoderSpec
 from models.nets.errors import HuggingFaceError
 from models.nets.frames import FrameEncoder, Pictures
 from models.spec import FaceSpec
+
+RANDOM_IN_TRAINING: Final = ("mask_time_prob", "mask_feature_prob", "layerdrop")
+"""What a speech model may leave out while it is trained, beside its dropout. All of it is switched off: masks come from
+NumPy's own generator, so that no run could be repeated, and fail in windows that are shorter than one; which layers are
+skipped would differ between ranks."""
 
 
 def huggingface_face_encoder(spec: FaceSpec, encoder: EncoderSpec, *, dim: int, steps: int) -> FrameEncoder:
@@ -70,7 +75,13 @@ def load_model(model: str) -> tuple[nn.Module, set[str]]:
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # a classifier that is not used is no news
     try:
-        net, report = transformers.AutoModel.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
+        config = transformers.AutoConfig.from_pretrained(model)
+        for name in RANDOM_IN_TRAINING:
+            if hasattr(config, name):
+                setattr(config, name, 0.0)
+        net, report = transformers.AutoModel.from_pretrained(
+            model, config=config, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise unusable(model, error) from None
     finally:

@@ -72,7 +72,7 @@ class ClipEncoder(nn.Module):
         if encoder.weights is not None:
             load_weights_file(net, encoder.weights, made_for="torchvision's r3d_18")
         self.backbone = Backbone(net, frozen=encoder.frozen)
-        self.size_px = spec.size_px
+        self.preparation = f"{spec.size_px}"
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(KINETICS_MEAN)[:, None, None, None], persistent=False)

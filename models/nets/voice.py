@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.nets.pooling import PoolSteps
 from models.nets.video import convolution
-from models.spec import VoiceSpec
+from models.spec import LogMelSpec
 
 MEAN_LOG_POWER, SPREAD_LOG_POWER = -6.0, 4.0
 """Centre and scale of log-mel energies of speech at ordinary levels; fixed, so nothing is fitted to a corpus."""
@@ -16,7 +16,7 @@ MEAN_LOG_POWER, SPREAD_LOG_POWER = -6.0, 4.0
 class VoiceEncoder(nn.Module):
     """Log-mel energies (B, M, F) to (B, L, D)."""
 
-    def __init__(self, spec: VoiceSpec, *, window_s: float, dim: int, steps: int, width: int = 16) -> None:
+    def __init__(self, spec: LogMelSpec, *, window_s: float, dim: int, steps: int, width: int = 16) -> None:
         super().__init__()
         self.picture = nn.Sequential(
             convolution(1, width, kernel=5, stride=2),  # (B, 16, M/2, F/2)

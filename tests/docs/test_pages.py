@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from models.nets.network import NetworkSpec
-from training.config import load_config
+from training.config import RunConfig, load_config
 from training.corpora.features import check_features
 from training.metrics import affect_metrics, classification_metrics, pain_metrics
 from training.stages.prepare import prepare_setting
+from training.yaml_text import read_yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
@@ -61,8 +62,12 @@ def test_the_features_file_and_the_recipe_of_the_page_fit_together(
     assert sum(setting.split.counts(setting.corpus.clips).values()) == 10
 
 
+def yaml_blocks(page: str) -> list[str]:
+    return [code for language, code in BLOCK.findall((ROOT / "docs" / page).read_text()) if language == "yaml"]
+
+
 def test_the_networks_of_the_page_are_settings_of_a_recipe(tmp_path: Path) -> None:
-    (block,) = (code for language, code in BLOCK.findall((ROOT / "docs" / "networks.md").read_text()) if language)
+    block, _ = yaml_blocks("networks.md")
     (tmp_path / "resnet18.pth").touch()
     recipe = (ROOT / "training" / "configs" / "synthetic-pain.yaml").read_text()
     recipe = recipe.replace("modalities: [face,", "modalities: [face, voice,").replace(
@@ -82,6 +87,17 @@ def test_the_networks_of_the_page_are_settings_of_a_recipe(tmp_path: Path) -> No
     assert (network.dim, network.steps, network.fusion, network.tnet) == (
         *(defaults.dim, defaults.steps, defaults.fusion, defaults.tnet),
     )
+
+
+def test_the_voice_of_the_page_is_heard_as_a_waveform() -> None:
+    _, block = yaml_blocks("networks.md")
+    recipe = read_yaml((ROOT / "training" / "configs" / "synthetic-valence-arousal.yaml").read_text())
+    page = read_yaml(block)
+
+    config = RunConfig.model_validate(recipe | page | {"inputs": recipe["inputs"] | page["inputs"]})
+
+    assert (config.inputs.shape("voice"), config.inputs.shape("face")) == ((32000,), (8, 112, 112, 3))
+    assert config.network.encoder("voice").name == "huggingface"
 
 
 def test_the_page_names_every_score() -> None:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
 from models.manifest import Manifest, schema_support
-from models.spec import InputSpec, VoiceSpec
+from models.spec import InputSpec, LogMelSpec
 
 STEPS, MELS = 10, 8
 WEIGHT = np.array([0.25, -0.5], np.float32)
@@ -63,7 +63,7 @@ def manifest(**changes: Any) -> dict[str, object]:
         "task": "valence-arousal",
         "prevalent": ["voice"],
         "privileged": ["face"],
-        "inputs": InputSpec(window_s=0.1, hop_s=0.1, voice=VoiceSpec(mels=MELS)),
+        "inputs": InputSpec(window_s=0.1, hop_s=0.1, voice=LogMelSpec(mels=MELS)),
         "graphs": [entry],
         "face": None,
         "provenance": {
@@ -211,6 +211,20 @@ def test_a_later_minor_schema_is_read_without_its_additions(bundle):
     assert bundle_format.load(bundle).manifest.schema_version == "1.9"
 
 
+def test_a_manifest_of_an_earlier_version_is_of_log_mel_energies(bundle):
+    edit_manifest(bundle, lambda values: values.update(schema_version="1.3"))
+
+    assert bundle_format.load(bundle).manifest.inputs.voice == LogMelSpec(mels=MELS)
+
+
+def test_a_golden_voice_of_another_form_is_refused(bundle):
+    edit_manifest(bundle, lambda values: values["inputs"].update(voice={"form": "waveform"}))
+    loaded = bundle_format.load(bundle)
+
+    with pytest.raises(BundleError, match=r"voice is float32 \(2, 8, 10\), the manifest says float32 \(2, 1600\)"):
+        loaded.golden(loaded.manifest.graphs[0])
+
+
 def test_an_unknown_key_of_this_schema_is_refused(bundle):
     edit_manifest(bundle, lambda values: values.update(invented=1))
 
@@ -246,6 +260,11 @@ def test_an_endless_manifest_is_refused_unread(bundle):
         (lambda values: values["graphs"].append(values["graphs"][0]), "two graphs serve the same set"),
         (lambda values: values.update(levels=["a", "b"]), "valence-arousal has 2 levels"),
         (lambda values: values["inputs"].update(window_s=float("nan")), "window_s"),
+        (lambda values: values["inputs"].update(voice={"form": "waveform", "mels": 8}), r"json: inputs\.voice\.mels: "),
+        (
+            lambda values: values["inputs"].update(voice={"form": "spectrum"}),
+            r"json: inputs\.voice: expected keys, .* f",
+        ),
         (lambda values: values["graphs"][0].update(output_scale=[1.0]), "output_scale holds 1 of 0 values"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.nets.network import NetworkSpec
-from models.spec import FaceSpec, FeatureSpec, InputSpec, SignalSpec, VoiceSpec
+from models.spec import FaceSpec, FeatureSpec, InputSpec, LogMelSpec, SignalSpec
 from training.config import CorpusConfig, RunConfig
 from training.corpora.clip import Clip, Corpus
 from training.corpora.splits import PARTS, split_clips
@@ -35,7 +35,7 @@ def _inputs(task: str) -> InputSpec:
         window_s=2.0,
         hop_s=2.0,
         face=FaceSpec(frames=4, size_px=32),
-        voice=None if task == "pain" else VoiceSpec(mels=16),
+        voice=None if task == "pain" else LogMelSpec(mels=16),
         signals={"eda": SignalSpec(channels=("gsr",), rate_hz=16)} if task == "pain" else {},
     )
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.spec import InputSpec, VoiceSpec
+from models.inputs.voice import log_mel
+from models.spec import InputSpec, LogMelSpec, WaveformSpec
 from training.cache import prepared_windows
 from training.cache_folder import cache_root
 from training.corpora.affwild2 import read_affwild2
@@ -20,7 +21,7 @@ def arrays_of(file: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-VOICE_ONLY = InputSpec(window_s=1.0, hop_s=1.0, voice=VoiceSpec(mels=16))
+VOICE_ONLY = InputSpec(window_s=1.0, hop_s=1.0, voice=LogMelSpec(mels=16))
 
 
 def test_a_relative_cache_home_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,6 +60,24 @@ def test_windows_are_prepared_once_and_again_when_file_or_setting_changes(tmp_pa
     video.write_bytes(video.read_bytes() + b"\0" * 9)
     prepare(VOICE_ONLY)
     assert len(list(cache.iterdir())) == 3
+
+
+def test_a_waveform_is_kept_beside_the_energies_of_the_same_clip(tmp_path: Path) -> None:
+    synthesize_affwild2(tmp_path / "a", SyntheticAffect(videos=2, validation_videos=1, video_s=2.0, picture_px=96))
+    clips, cache = read_affwild2(tmp_path / "a").clips[:1], tmp_path / "cache"
+    heard = VOICE_ONLY.model_copy(update={"voice": WaveformSpec(sample_rate_hz=16000)})
+
+    first, second = (
+        arrays_of(*prepared_windows(clips, spec, tmp_path, workers=1, folder=cache, label="test"))
+        for spec in (VOICE_ONLY, heard)
+    )
+
+    assert (first["voice"].shape, second["voice"].shape) == ((2, 16, 100), (2, 16000))
+    assert second["voice"].dtype == np.float32
+    assert np.array_equal(first["voice_observed"], second["voice_observed"])
+    for energies, sound in zip(first["voice"], second["voice"], strict=True):
+        inner = slice(0, 90)  # the last columns reach beyond the window
+        np.testing.assert_allclose(log_mel(sound, LogMelSpec(mels=16), 100)[:, inner], energies[:, inner], atol=1e-5)
 
 
 def test_a_cut_cache_file_is_made_again(tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ def test_set_changes_one_value() -> None:
         ("inputs.signals.resp={channels: [gsr], rate_hz: 16}", "no preparation for the signal 'resp'"),
         ("inputs.signals.eda.channels=[]", "inputs.signals.eda.channels"),
         ("inputs.voice={high_hz: 9000}", "mel bands must lie between 0 and half of sample_rate_hz"),
+        (
+            "inputs.voice={form: waveform, mels: 64}",
+            "inputs.voice.mels: there is no such key; expected one of form, sample",
+        ),
+        (
+            "inputs.voice={form: waveform, sample_rate: 1}",
+            "inputs.voice.sample_rate: there is no such key; did you mean s",
+        ),
+        ("inputs.voice={mel: 64}", "inputs.voice.mel: there is no such key; did you mean mels?"),
+        ("inputs.voice=waveform", "inputs.voice: expected keys, among them form: waveform, or form: log-mel"),
         (f"seed={2**63}", f"seed: Input should be less than {2**63}"),
         (f"splits.seed={10**23}", f"splits.seed: Input should be less than {2**63}"),
         ("student={k: 3, k: 4}", "line 1, column 8: the key 'k' is there already"),
@@ -79,6 +89,29 @@ def test_a_wrong_value_is_one_sentence_with_its_key(override: str, complaint: st
 
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("seed=1", "network.encoders.voice: small hears no waveform; set it to {name: huggingface, model: …}"),
+        ("network.encoders.voice={name: small}", "network.encoders: voice cannot have small, only huggingface"),
+    ],
+)
+def test_a_waveform_needs_a_model_that_hears_it(override: str, complaint: str) -> None:
+    recipe = RECIPES / "synthetic-valence-arousal.yaml"
+    waveform = "inputs.voice={form: waveform}"
+    model = "network.encoders={voice: {name: huggingface, model: facebook/wav2vec2-base}}"
+
+    assert load_config(recipe, [waveform, model]).inputs.shape("voice") == (32000,)
+    with pytest.raises(ConfigError) as raised:
+        load_config(recipe, [waveform, override])
+    assert complaint in str(raised.value)
+
+
+def test_an_encoder_of_what_the_inputs_do_not_describe_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match="modalities: inputs does not describe 'gaze'"):
+        load_config(RECIPES / "synthetic-pain.yaml", ["modalities=[face, gaze]", "network.encoders={gaze: {}}"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Frozen encoders see a corpus once, and nothing of the result depends on it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,49 @@ def test_the_same_weights_for_pictures_prepared_otherwise_are_another_encoder(
     second = seen_once(setting.train, setting.config, "toy", tmp_path / "frozen", CPU)
 
     assert not torch.allclose(first.tensor("face"), second.tensor("face"))
+
+
+@pytest.mark.parametrize("form", ["log-mel", "waveform"])
+def test_a_frozen_model_of_voices_hears_a_corpus_once(
+    form: str,
+    toy_setting: Callable[[str], Setting],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    if form == "waveform":
+        tall = {"conv_dim": (8, 8), "conv_kernel": (8, 8), "conv_stride": (8, 8), "num_conv_pos_embeddings": 6}
+        net = transformers.HubertModel(transformers.HubertConfig(**small, **tall, num_conv_pos_embedding_groups=2))
+    else:
+        net = transformers.ASTModel(transformers.ASTConfig(**small, patch_size=8, max_length=200, num_mel_bins=16))
+    net.save_pretrained(tmp_path / "model")
+
+    def extract(**settings: Any) -> None:
+        (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 16000} | settings))
+
+    extract()
+    toy = toy_setting("valence-arousal")
+    voice = {"form": form} | ({"mels": 16, "high_hz": 8000} if form == "log-mel" else {"sample_rate_hz": 16000})
+    network = {
+        "dim": 16,
+        "encoders": {"voice": {"name": "huggingface", "model": str(tmp_path / "model"), "frozen": True}},
+    }
+    values = toy.config.model_dump() | {"network": network}
+    config = RunConfig.model_validate(values | {"inputs": values["inputs"] | {"voice": voice}})
+    heard = torch.randn(len(toy.train.store["voice"]), *config.inputs.shape("voice"))
+    windows = replace(toy.train, store={**toy.train.store, "voice": heard})
+    encoder = build_encoder("voice", config.inputs, config.network.encoder("voice"), dim=16, steps=5).eval()
+
+    seen = seen_once(windows, config, "toy", tmp_path / "frozen", CPU)
+
+    assert seen.store["voice"].dim() == 4
+    assert torch.allclose(encoder(seen.tensor("voice")), encoder(windows.tensor("voice")), atol=1e-5)
+    assert originals(windows, seen) == {"voice": heard}
+    extract(do_normalize=False)
+    again = seen_once(windows, config, "toy", tmp_path / "frozen", CPU)
+    assert not torch.allclose(again.tensor("voice"), seen.tensor("voice"))
 
 
 def test_a_graph_takes_pictures_though_its_student_was_trained_on_features(

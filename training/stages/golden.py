@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.voice import log_mel
+from models.inputs.voice import voice_window
 from models.spec import FACE, InputSpec
 from training.corpora.affect_model import SyntheticAffect, affect_expression, draw_affect
 from training.corpora.drawn_head import head_texture
@@ -32,4 +32,4 @@ def _window(inputs: InputSpec, modality: str, index: int) -> NDArray[np.generic]
         texture = head_texture(affect.identity)
         return np.stack([*record(rng, affect.identity, texture, units, inputs.face.size_px, restlessness=1.0)])
     assert inputs.voice is not None
-    return log_mel(speak(rng, affect), inputs.voice, inputs.voice.steps(inputs.window_s))
+    return voice_window(speak(rng, affect), inputs.voice, inputs.window_s)

@@ -10,11 +10,11 @@ import pytest
 from models.inputs.assemble import Assembler, WindowInput
 from models.inputs.face import FaceObservation
 from models.inputs.windows import Window, plan_windows
-from models.spec import FaceSpec, InputSpec, VoiceSpec
+from models.spec import FaceSpec, InputSpec, LogMelSpec, WaveformSpec
 
 RATE_HZ = 8000
 FACES = InputSpec(window_s=1.0, hop_s=1.0, face=FaceSpec(frames=4, size_px=32))
-BOTH = FACES.model_copy(update={"voice": VoiceSpec(sample_rate_hz=RATE_HZ, mels=16, high_hz=4000)})
+BOTH = FACES.model_copy(update={"voice": LogMelSpec(sample_rate_hz=RATE_HZ, mels=16, high_hz=4000)})
 LOUD = np.random.default_rng(0).normal(0, 0.2, 100 * RATE_HZ).astype(np.float32)
 
 
@@ -148,6 +148,21 @@ def test_silence_is_told_from_what_is_heard_and_from_what_is_missing() -> None:
 
     assert [row.reason for row in rows] == ["silent", None, "too_short", "too_short"]
     assert not assembler.silent_track
+
+
+def test_windows_of_a_waveform_hold_its_samples_and_zeros_after_its_end() -> None:
+    spec = InputSpec(window_s=1.0, hop_s=0.5, voice=WaveformSpec(sample_rate_hz=RATE_HZ))
+    assembler = Assembler(spec, plan_windows(0.0, 2.3, 1.0, 0.5), sees=False, hears=True)
+    for at in range(0, 18400, 3000):
+        assembler.listen(LOUD[at : min(at + 3000, 18400)])
+    assembler.close_ears()
+    heard = []
+    while not assembler.done:
+        heard += [row.tensor("voice") for row in assembler.take()]
+
+    assert [len(window) for window in heard] == [8000] * 5
+    for number, window in enumerate(heard):
+        np.testing.assert_array_equal(window, np.append(LOUD[:18400], np.zeros(8000))[4000 * number :][:8000])
 
 
 def test_what_no_later_window_needs_is_forgotten() -> None:

@@ -1,6 +1,7 @@
 """A recording becomes windows: what each of them holds, and why some hold nothing."""
 
 import io
+import itertools
 import struct
 import wave
 import zlib
@@ -17,7 +18,7 @@ from models.inputs.face_nets import FaceNets, load_face_nets
 from models.inputs.prepare import Preparation, Recording, Span, SpanError, prepare
 from models.inputs.voice import log_mel
 from models.inputs.windows import frame_times, plan_windows
-from models.spec import FaceSpec, InputSpec, VoiceSpec
+from models.spec import FaceSpec, InputSpec, LogMelSpec
 
 LIMITS = MediaLimits()
 FACES = InputSpec(window_s=1.0, hop_s=1.0, face=FaceSpec(frames=4))
@@ -30,7 +31,7 @@ def nets(face_nets_folder: Path) -> FaceNets:
 
 def test_overlapping_windows_share_crops_and_have_the_specs_shapes(nets: FaceNets, clips: Path) -> None:
     video = (clips / "single_face.mp4").read_bytes()
-    spec = FACES.model_copy(update={"voice": VoiceSpec()})
+    spec = FACES.model_copy(update={"voice": LogMelSpec()})
 
     ready = prepare(Recording(video=video), spec, nets, limits=LIMITS, span=Span(0.0, 2.0, 0.25))
 
@@ -75,7 +76,7 @@ def test_a_deadline_can_end_the_cutting_into_windows() -> None:
         nonlocal ticks
         ticks += 1
 
-    spec = InputSpec(window_s=2.0, hop_s=2.0, voice=VoiceSpec(mels=16))
+    spec = InputSpec(window_s=2.0, hop_s=2.0, voice=LogMelSpec(mels=16))
     whole = prepare(Recording(audio=wav.getvalue()), spec, None, limits=LIMITS, tick=tick)
     few, ticks = ticks, 0
     many = prepare(Recording(audio=wav.getvalue()), spec, None, limits=LIMITS, span=Span(hop_s=0.1), tick=tick)
@@ -84,7 +85,7 @@ def test_a_deadline_can_end_the_cutting_into_windows() -> None:
 
 
 def test_sound_that_ended_before_the_part_is_not_called_silent(clips: Path, nets: FaceNets) -> None:
-    spec = FACES.model_copy(update={"voice": VoiceSpec()})
+    spec = FACES.model_copy(update={"voice": LogMelSpec()})
     wav = io.BytesIO()
     with wave.open(wav, "wb") as out:
         out.setnchannels(1)
@@ -125,7 +126,7 @@ def test_windows_one_by_one_hold_what_the_whole_recording_holds_there(
     clips: Path, nets: FaceNets, name: str, hop_s: float
 ) -> None:
     """Against the slow way: all frames and all sound first, then cut."""
-    video, spec = (clips / name).read_bytes(), FACES.model_copy(update={"voice": VoiceSpec(), "hop_s": hop_s})
+    video, spec = (clips / name).read_bytes(), FACES.model_copy(update={"voice": LogMelSpec(), "hop_s": hop_s})
     planned = plan_windows(0.0, media.probe(video, LIMITS).duration_s, spec.window_s, hop_s)
     asked = [[round(float(t), 6) for t in frame_times(window, 4, spec.window_s)] for window in planned]
     times = sorted({t for window in asked for t in window})
@@ -153,7 +154,7 @@ def test_windows_one_by_one_hold_what_the_whole_recording_holds_there(
 
 
 def test_the_first_window_comes_before_the_rest_is_decoded(clips: Path, nets: FaceNets) -> None:
-    spec = FACES.model_copy(update={"voice": VoiceSpec()})
+    spec = FACES.model_copy(update={"voice": LogMelSpec()})
     video = (clips / "face_noface.mov").read_bytes()
     ticks = 0
 
@@ -172,8 +173,25 @@ def test_the_first_window_comes_before_the_rest_is_decoded(clips: Path, nets: Fa
     assert begun < 0.4 * (ticks - opened)  # a sixth of the recording, and what decoders hold back
 
 
+def test_seconds_are_told_by_the_clock_that_is_given(clips: Path, nets: FaceNets) -> None:
+    ticking = itertools.count()
+    preparation = Preparation(
+        Recording(video=(clips / "single_face.mp4").read_bytes()),
+        FACES,
+        nets,
+        limits=LIMITS,
+        clock=lambda: float(next(ticking)),
+    )
+    assert (preparation.seconds.decode, preparation.seconds.face) == (1.0, 0.0)
+    windows = list(preparation.windows())
+
+    looked = round(preparation.seconds.face)
+    assert preparation.seconds.decode + looked == next(ticking) / 2
+    assert looked >= 4 * len(windows) / 2
+
+
 def test_one_open_file_serves_picture_and_sound_in_turns(clips: Path, nets: FaceNets) -> None:
-    spec = FACES.model_copy(update={"voice": VoiceSpec()})
+    spec = FACES.model_copy(update={"voice": LogMelSpec()})
     path = clips / "face_noface.mov"
     with path.open("rb") as file:
         from_file = prepare(Recording(video=file), spec, nets, limits=LIMITS).windows
@@ -193,7 +211,7 @@ def portrait(clips: Path) -> np.ndarray:
 def test_a_hole_in_the_picture_is_told_and_the_rest_is_answered(
     nets: FaceNets, portrait: np.ndarray, write_sound, tone
 ) -> None:
-    spec = FACES.model_copy(update={"voice": VoiceSpec()})
+    spec = FACES.model_copy(update={"voice": LogMelSpec()})
     sound = np.concatenate([tone(300, 5.0, 16_000), np.zeros(3 * 16_000)])
     film = write_sound(sound, 16_000, "matroska", "pcm_s16le", with_pictures=_even([portrait] * 200))
     damaged = _without_packets(film, "video", 1.5, 6.6)
@@ -209,7 +227,7 @@ def test_a_hole_in_the_picture_is_told_and_the_rest_is_answered(
 def test_a_hole_in_the_sound_leaves_the_picture_and_the_rest_of_the_sound(
     nets: FaceNets, portrait: np.ndarray, write_sound, tone
 ) -> None:
-    spec = FACES.model_copy(update={"voice": VoiceSpec()})
+    spec = FACES.model_copy(update={"voice": LogMelSpec()})
     film = write_sound(tone(300, 5.0, 16_000), 16_000, "matroska", "flac", with_pictures=_even([portrait] * 125))
     damaged = _without_packets(film, "audio", 1.0, 4.0)
 

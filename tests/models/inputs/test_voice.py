@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.inputs.media import MediaLimits, read_sound
-from models.inputs.voice import is_silent, log_mel, mel_filters
-from models.spec import VoiceSpec
+from models.inputs.voice import is_silent, log_mel, mel_filters, voice_window
+from models.spec import LogMelSpec, WaveformSpec
 
-SPEC = VoiceSpec()
+SPEC = LogMelSpec()
 FLOOR = math.log(1e-6)
 
 
@@ -44,6 +44,24 @@ def test_less_sound_than_one_frame_is_padded(samples):
     assert np.isfinite(mel).all()
 
 
+@pytest.mark.parametrize(("heard", "kept"), [(3999, 3999), (4000, 4000), (4001, 4000), (0, 0)])
+def test_a_waveform_is_the_samples_themselves_and_zeros_where_the_sound_has_ended(heard, kept):
+    samples = np.random.default_rng(0).uniform(-1, 1, heard).astype(np.float32)
+
+    window = voice_window(samples, WaveformSpec(sample_rate_hz=8000), 0.5)
+
+    assert (window.shape, window.dtype) == ((4000,), np.float32)
+    np.testing.assert_array_equal(window[:kept], samples[:kept])
+    assert not window[kept:].any()
+    assert not np.shares_memory(window, samples)
+
+
+def test_a_window_of_another_form_is_its_energies():
+    samples = np.random.default_rng(0).uniform(-1, 1, 16000).astype(np.float32)
+
+    np.testing.assert_array_equal(voice_window(samples, SPEC, 0.9), log_mel(samples, SPEC, 90))
+
+
 def test_twice_the_amplitude_adds_the_logarithm_of_four():
     noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
 
@@ -60,7 +78,7 @@ def test_sound_moved_by_a_step_moves_the_columns_by_one():
 
 def test_the_transform_equals_its_definition():
     """Hann, Fourier and triangles written out, for one column."""
-    spec = VoiceSpec(sample_rate_hz=8000, mels=8, high_hz=4000)
+    spec = LogMelSpec(sample_rate_hz=8000, mels=8, high_hz=4000)
     samples = np.random.default_rng(2).normal(0, 0.2, 4000).astype(np.float32)
     column, frame, size = 7, 200, 256
     window = np.array([math.sin(math.pi * n / frame) ** 2 for n in range(frame)])
@@ -92,7 +110,7 @@ def test_the_transform_equals_its_definition():
 
 
 def test_every_band_has_area_one_where_bins_are_fine():
-    spec = VoiceSpec(frame_s=0.2)
+    spec = LogMelSpec(frame_s=0.2)
 
     area = mel_filters(spec).sum(axis=1) * spec.sample_rate_hz / 4096
 
@@ -100,7 +118,7 @@ def test_every_band_has_area_one_where_bins_are_fine():
 
 
 def test_filters_are_made_once_and_cannot_be_changed():
-    assert mel_filters(VoiceSpec()) is mel_filters(VoiceSpec())
+    assert mel_filters(LogMelSpec()) is mel_filters(LogMelSpec())
     with pytest.raises(ValueError, match="read-only"):
         mel_filters(SPEC)[0, 0] = 1
 
@@ -108,9 +126,9 @@ def test_filters_are_made_once_and_cannot_be_changed():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (VoiceSpec(sample_rate_hz=8000), "4000 Hz"),
-        (VoiceSpec(low_hz=500, high_hz=400), "low_hz 500"),
-        (VoiceSpec(mels=256), "256 mel bands"),
+        (LogMelSpec(sample_rate_hz=8000), "4000 Hz"),
+        (LogMelSpec(low_hz=500, high_hz=400), "low_hz 500"),
+        (LogMelSpec(mels=256), "256 mel bands"),
     ],
 )
 def test_bands_that_do_not_fit_are_refused(spec, words):

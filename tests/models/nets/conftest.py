@@ -1,16 +1,18 @@
 """What the tests of networks share: inputs of each kind, and the exporter."""
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.spec import FaceSpec, FeatureSpec, InputSpec, SignalSpec, VoiceSpec
+from models.spec import FaceSpec, FeatureSpec, InputSpec, LogMelSpec, SignalSpec
 
 Compute = Callable[[Mapping[str, Tensor]], Tensor]
 """{modality: a batch of windows} to an answer for each window, (B, ...)."""
@@ -23,7 +25,7 @@ def inputs() -> InputSpec:
         window_s=2.0,
         hop_s=1.0,
         face=FaceSpec(frames=5, size_px=48),
-        voice=VoiceSpec(mels=20),
+        voice=LogMelSpec(mels=20),
         signals={
             "eda": SignalSpec(channels=("gsr",), rate_hz=10),
             "ecg": SignalSpec(channels=("i", "ii"), rate_hz=64),
@@ -102,3 +104,23 @@ def exported(tmp_path: Path) -> Callable[[nn.Module, Compute, Mapping[str, Tenso
         return run
 
     return export
+
+
+@pytest.fixture
+def save_pretrained(tmp_path: Path) -> Callable[[str, Callable[[], tuple[Any, dict[str, Any]]]], Path]:
+    """`save_pretrained(kind, make)`: the folder of a model of Hugging Face with its processor's settings."""
+
+    def save(kind: str, make: Callable[[], tuple[Any, dict[str, Any]]]) -> Path:
+        torch.manual_seed(0)
+        net, settings = make()
+        net.save_pretrained(tmp_path / kind)
+        (tmp_path / kind / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+        return tmp_path / kind
+
+    return save
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, so no waiting for it either."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

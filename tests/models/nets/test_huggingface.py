@@ -15,41 +15,28 @@ from models.inputs.voice import log_mel
 from models.nets.encoder_spec import EncoderSpec
 from models.nets.encoders import build_encoder
 from models.nets.errors import HuggingFaceError
-from models.spec import FaceSpec, InputSpec, VoiceSpec
+from models.spec import FaceSpec, InputSpec, LogMelSpec
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("no_hub")
 
 Compute = Callable[[Mapping[str, Tensor]], Tensor]
 
 INPUTS = InputSpec(
-    window_s=0.5, hop_s=0.5, face=FaceSpec(frames=3, size_px=40), voice=VoiceSpec(mels=32, low_hz=0, high_hz=8000)
+    window_s=0.5, hop_s=0.5, face=FaceSpec(frames=3, size_px=40), voice=LogMelSpec(mels=32, low_hz=0, high_hz=8000)
 )
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 VISION = SMALL | {"image_size": 32, "patch_size": 8}
 PICTURES = {"size": {"height": 32, "width": 32}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.5]}
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, so no waiting for it either."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
 Save = Callable[[str], Path]
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Save:
-    """The folder of a model with the processor's settings."""
-
-    def save(kind: str) -> Path:
-        torch.manual_seed(0)
-        net, settings = MODELS[kind]()
-        net.save_pretrained(tmp_path / kind)
-        (tmp_path / kind / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
-        return tmp_path / kind
-
-    return save
+def saved(save_pretrained: Callable[..., Path]) -> Save:
+    """The folder of one of `MODELS`."""
+    return lambda kind: save_pretrained(kind, MODELS[kind])
 
 
 def ast() -> tuple[Any, dict[str, Any]]:
@@ -253,6 +240,7 @@ def test_whisper_sees_the_energies_that_its_feature_extractor_would_give_it(save
     ("modality", "kind", "message"),
     [
         ("voice", "wav2vec2", "is of type wav2vec2; supported are audio-spectrogram-transformer and whisper"),
+        ("voice", "wav2vec2", r"for a model of waveforms set inputs\.voice to {form: waveform}"),
         ("voice", "vit", "is of type vit; supported are"),
         ("face", "bert", "is not a vision model"),
         ("face", "mae", "answers the same picture differently each time"),
@@ -268,14 +256,16 @@ def test_a_model_that_cannot_be_used_says_why(modality: str, kind: str, message:
 @pytest.mark.parametrize(
     ("voice", "message"),
     [
-        (VoiceSpec(mels=40), "takes 32 mel bands of sound at 16000 Hz; inputs.voice has mels 40"),
-        (VoiceSpec(mels=32, sample_rate_hz=22050), "sample_rate_hz 22050: set them to the model's"),
-        (VoiceSpec(mels=32, step_s=0.02), "has a column each 0.01 s"),
-        (VoiceSpec(mels=32), "hears 64 columns at most; a window has 100"),
+        (LogMelSpec(mels=40), "takes 32 mel bands of sound at 16000 Hz; inputs.voice has mels 40"),
+        (LogMelSpec(mels=32, sample_rate_hz=22050), "sample_rate_hz 22050: set them to the model's"),
+        (LogMelSpec(mels=32, step_s=0.02), "has a column each 0.01 s"),
+        (LogMelSpec(mels=32), "hears 64 columns at most; a window has 100"),
     ],
 )
 @pytest.mark.parametrize("kind", ["ast", "whisper"])
-def test_another_spectrogram_than_the_models_is_refused(kind: str, voice: VoiceSpec, message: str, saved: Save) -> None:
+def test_another_spectrogram_than_the_models_is_refused(
+    kind: str, voice: LogMelSpec, message: str, saved: Save
+) -> None:
     with pytest.raises(HuggingFaceError, match=message):
         build("voice", saved(kind), INPUTS.model_copy(update={"voice": voice, "window_s": 1.0}))
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from starlette.testclient import TestClient
 
 from models import bundle as bundle_format
-from models.spec import FaceSpec, FeatureSpec, InputSpec, VoiceSpec
+from models.spec import FaceSpec, FeatureSpec, InputSpec, LogMelSpec
 from service.oip.express import Express
 from service.runtime import GraphRunner
 from service.settings import Settings
@@ -24,7 +24,7 @@ from service.settings import Settings
 OPSET, IR_VERSION = 18, 9
 KINDS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 
-PICTURES = InputSpec(window_s=1.0, hop_s=1.0, face=FaceSpec(frames=2, size_px=32), voice=VoiceSpec(mels=8))
+PICTURES = InputSpec(window_s=1.0, hop_s=1.0, face=FaceSpec(frames=2, size_px=32), voice=LogMelSpec(mels=8))
 FEATURES = InputSpec(
     window_s=1.0,
     hop_s=1.0,

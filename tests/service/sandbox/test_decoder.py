@@ -11,7 +11,7 @@ import pytest
 from models.inputs import media
 from models.inputs.media import MediaError, MediaLimits
 from models.inputs.prepare import Recording, prepare
-from models.spec import InputSpec, VoiceSpec
+from models.spec import InputSpec, LogMelSpec
 from service.piece_reader import PieceReader
 from service.sandbox import wire
 from service.sandbox.conversation import handed_over
@@ -134,7 +134,7 @@ def test_what_is_refused_here_is_refused_there_in_the_same_words(make_sandbox, c
 
 def test_a_recording_is_prepared_alike(sandbox, write_sound, tone, barcode):
     video = write_sound(tone(300, 2.0, 16_000), 16_000, "mp4", "aac", with_pictures=[barcode(i) for i in range(50)])
-    spec = InputSpec(window_s=1.0, hop_s=0.5, voice=VoiceSpec())
+    spec = InputSpec(window_s=1.0, hop_s=0.5, voice=LogMelSpec())
     ours = prepare(Recording(video=video), spec, None, limits=LIMITS)
     with sandbox.decoder(LEFT_S) as decoder:
         theirs = prepare(Recording(video=video), spec, None, limits=LIMITS, decoder=decoder)

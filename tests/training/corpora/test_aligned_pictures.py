@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.inputs.media import MediaLimits
-from models.spec import FaceSpec, InputSpec, VoiceSpec
+from models.spec import FaceSpec, InputSpec, LogMelSpec
 from training.cache import prepare_clip, prepared_windows
 from training.corpora.affwild2 import check_affwild2, read_affwild2
 from training.corpora.aligned_pictures import clip_frame_times, named_rate_hz, read_pictures
@@ -128,7 +128,7 @@ def test_windows_that_overlap_show_the_same_pictures(tmp_path: Path) -> None:
 
 
 def test_without_a_video_there_is_no_voice(tmp_path: Path) -> None:
-    spec = FACE.model_copy(update={"voice": VoiceSpec(mels=16)})
+    spec = FACE.model_copy(update={"voice": LogMelSpec(mels=16)})
 
     arrays = prepare_clip(clip_of(draw(tmp_path / "v", range(1, 11)), 10), spec, None)
 
@@ -140,7 +140,7 @@ def test_a_video_beside_the_pictures_gives_sound_and_times(drawn_affect: Path, t
     filmed = read_affwild2(drawn_affect).clips[0]  # 6 s at 25 frames a second, with sound
     clip = replace(filmed, pictures=draw(tmp_path / "v", [1, 13, 38]))
     spec = FACE.model_copy(
-        update={"face": FaceSpec(frames=1, size_px=32, min_coverage=0.5), "voice": VoiceSpec(mels=16)}
+        update={"face": FaceSpec(frames=1, size_px=32, min_coverage=0.5), "voice": LogMelSpec(mels=16)}
     )
 
     arrays = prepare_clip(clip, spec, None)

@@ -10,7 +10,7 @@ import pytest
 from models.inputs.decoder import Decoder
 from models.inputs.media import MediaError, MediaInfo, MediaLimits, frame_times
 from models.inputs.prepare import Recording, prepare
-from models.spec import InputSpec, VoiceSpec
+from models.spec import InputSpec, LogMelSpec
 
 from .case import Case, Wanted
 from .cases import CASES
@@ -18,7 +18,7 @@ from .drawing import read_columns, read_corners, read_number
 
 PAGE = Path(__file__).parents[4] / "docs" / "media.md"
 RATE_HZ = 16_000
-HEARING = InputSpec(window_s=1.0, hop_s=1.0, voice=VoiceSpec())
+HEARING = InputSpec(window_s=1.0, hop_s=1.0, voice=LogMelSpec())
 ROUNDING_S = 0.002
 """Containers round times to milliseconds."""
 

@@ -22,7 +22,7 @@ from service.bundles import BundleShelf, ShelfReader
 from service.decoders import Decoders
 from service.errors import DeadlineExceeded, NotReady
 from service.failures import FailureLog
-from service.offload import offload
+from service.offload import ended, offload
 from service.oip.known_calls import KnownCalls
 from service.pipeline import Pipeline
 from service.priority import stand_back
@@ -176,12 +176,16 @@ class Lifecycle:
                 self.resources = None
 
     async def open(self, stack: AsyncExitStack) -> Resources:
-        """Start the sandbox, load and prove the bundles in a thread, then start the batch loop."""
+        """Start the sandbox while the bundles are loaded and proven, then start the batch loop."""
         settings = self.settings
         threads = stack.enter_context(ThreadPoolExecutor(SIDE_THREADS, "side"))
-        with ThreadPoolExecutor(1, "start", initializer=stand_back) as starter:  # its children take after it
-            sandbox = await offload(starter, partial(self.start_sandbox, stack))
-            reader, shelf, providers, plan = await offload(starter, partial(load, settings))
+        with ThreadPoolExecutor(2, "start", initializer=stand_back) as starters:  # their children take after them
+            loading = asyncio.create_task(offload(starters, partial(load, settings)))
+            try:
+                sandbox = await offload(starters, partial(self.start_sandbox, stack))
+                reader, shelf, providers, plan = await loading
+            finally:
+                await ended(loading)
         series = BundleSeries(self.telemetry)
         series.follow(shelf)
         decoders = Decoders(plan.decoders, lambda took_s: self.telemetry.decoding.add(took_s / plan.decoders))

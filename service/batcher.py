@@ -330,10 +330,15 @@ class Batcher:
         self._note_drained()
         self._step()
 
+    def _divides(self, device: int) -> bool:
+        """Whether a run that is alone is divided among threads there."""
+        return self.threads[self.devices[0] if device == LOOP else device] > 1
+
     def _report(self, batch: Batch, errors: Sequence[BaseException], took_s: float) -> None:
         report = batch.report(errors, took_s / len(self.devices))
         if report.outcome == "ok":
-            self.rate.observe(batch.runner.key, len(batch.members), took_s)
+            if not (batch.alone and self._divides(batch.device)):  # in a full queue every run has one thread
+                self.rate.observe(batch.runner.key, len(batch.members), took_s)
             self.quick.observe(batch)
         try:
             self.observer(report)

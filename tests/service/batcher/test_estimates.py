@@ -98,6 +98,24 @@ def test_what_was_slow_once_is_believed_only_while_others_are_at_work():
     play(scene)
 
 
+@pytest.mark.parametrize(
+    ("lanes", "drains_s"), [((0,), 0.525), ((0, 1), 0.525), ((0, 0), 1.0)], ids=["one lane", "two devices", "two lanes"]
+)
+def test_a_run_that_was_divided_since_it_was_alone_tells_nothing_of_a_full_queue(lanes, drains_s):
+    clock, runner = Clock(), Doubler(warm_up=useful(1, seconds_per_item=1.0))
+
+    async def scene() -> None:
+        async with running(Batcher(lanes=lanes, clock=clock)) as batcher:
+            batcher.expect([runner])
+            lone = await runner.hold(batcher)
+            clock.now_s += 0.1
+            runner.go.set()
+            await lone
+            assert batcher.rate.seconds_per_item(runner.key) == pytest.approx(drains_s, rel=0.01)
+
+    play(scene)
+
+
 def test_the_drain_rate_follows_the_device():
     rate = DrainRate()
     rate.expect("a", useful(8, seconds_per_item=1.0))

@@ -54,8 +54,8 @@ class Admission:
     """Bounds on requests at work, on their uploads' bytes, and on the seconds of work that wait or are on their way.
 
     `queued_s(kind, own_s)` tells for how long a newcomer would wait for those who are here, `own_s` being what it takes
-    itself (None: not known), and `worked_s()` how many seconds were worked since the start. `jitter()` lies in
-    [0, 1): those who are refused together shall not come back together.
+    itself on one core (None: not known). `worked_s()` is as `WorkRate` has it. `jitter()` lies in [0, 1): those who are
+    refused together shall not come back together.
     """
 
     def __init__(
@@ -86,15 +86,16 @@ class Admission:
         return len(self.places)
 
     def own_s(self, kind: Kind, declared_bytes: int | None) -> float | None:
-        """Predicted seconds of a newcomer's own work; None where nothing is known of it."""
-        return None if declared_bytes is None else self.work_rate.predict(kind.name, declared_bytes) or None
+        """Predicted seconds that a newcomer's own work takes on one core; None where nothing is known of it."""
+        return None if declared_bytes is None else self.work_rate.own_s(kind.name, declared_bytes) or None
 
-    def coming_s(self, own_s: float | None = None) -> float:
+    def coming_s(self, kind: Kind, declared_bytes: int | None) -> float:
         """Predicted seconds for which the uploads on their way would keep a newcomer waiting.
 
-        Requests take turns: no other delays one by more than its own work.
+        Requests take turns: no other delays one by more than its own work. Tensors do not wait for recordings.
         """
-        return sum(place.coming_s if own_s is None else min(place.coming_s, own_s) for place in self.places)
+        own_s = self.work_rate.predict(kind.name, declared_bytes or 0) or math.inf
+        return sum(min(place.coming_s, own_s) for place in self.places if kind.decodes or not place.kind.decodes)
 
     @contextmanager
     def place(self, kind: Kind, declared_bytes: int | None, *, expected: bool = False) -> Iterator[Place]:
@@ -121,7 +122,7 @@ class Admission:
             why = f"{self.at_work + entering} requests are at work, as many as are allowed"
             raise self.overloaded(why, self.mean_request_s / self.max_requests)
         own_s = self.own_s(kind, declared_bytes)
-        self.weigh(self.queued_s(kind, own_s) + self.coming_s(own_s), self.max_queue_s)
+        self.weigh(self.queued_s(kind, own_s) + self.coming_s(kind, declared_bytes), self.max_queue_s)
         self.refuse_bytes(1 if declared_bytes is None else declared_bytes)
 
     def refuse_bytes(self, needed: int) -> None:

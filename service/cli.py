@@ -140,13 +140,14 @@ def check_bundle(arguments: argparse.Namespace) -> int:
             print(json.dumps({"ok": False, "error": str(error)}))
         return say(str(error), code=1)
     manifest = loaded.bundle.manifest
+    graphs = "1 golden graph is" if len(manifest.graphs) == 1 else f"{len(manifest.graphs)} golden graphs are"
     facts = {"ok": True, "name": loaded.name, "version": loaded.bundle.version, "task": loaded.task}
     if arguments.json:
         print(json.dumps(facts | {"graphs": len(manifest.graphs), "provider": providers.names[0]}))
     else:
         print(
             f"{loaded.name} {loaded.bundle.version} ({loaded.task}): {len(manifest.files)} files and "
-            f"{len(manifest.graphs)} golden graphs are right on {providers.names[0]}"
+            f"{graphs} right on {providers.names[0]}"
         )
     return 0
 

@@ -19,13 +19,16 @@ STEPS: Final = 6
 """Those who have used 16 s or more are all alike."""
 TURN_S: Final = 0.1
 """A core is kept at least so long, and given up only between two packets."""
+TOLD_S: Final = 1.0
+"""A recording that keeps its core is told of so often."""
 
 
 class Cores:
     """`count` of them, for the recordings that are open. May be used from any thread.
 
     Every second core that becomes free goes to who came first, so that nobody can be starved by newcomers. `observer`
-    is told, each time that a recording leaves a core, how many seconds it kept it.
+    is told, by the recordings' threads, for how many more seconds one has kept a core: when it leaves it, and between
+    two packets.
     """
 
     def __init__(self, count: int, observer: Callable[[float], None]) -> None:
@@ -66,6 +69,8 @@ class Share:
         """When it got the core that it has."""
         self.used_s = 0.0
         """Of the cores that it had before."""
+        self.told_s = 0.0
+        """Of its use, what the observer knows."""
         self.waited_s = 0.0
         """For a core."""
         self.stopped = False
@@ -73,10 +78,14 @@ class Share:
     @property
     def step(self) -> int:
         """How much it has used: 0 for less than `FIRST_STEP_S`, then one more each time that this has doubled."""
-        return min(STEPS, int((self.used_s + self.held_s()) / FIRST_STEP_S).bit_length())
+        return min(STEPS, int(self.use_s() / FIRST_STEP_S).bit_length())
 
     def held_s(self) -> float:
         return 0.0 if self.since_s is None else time.monotonic() - self.since_s
+
+    def use_s(self) -> float:
+        """Of the core that it has, and of those before."""
+        return self.used_s + self.held_s()
 
     def clock(self) -> float:
         """Seconds that go by, but for those in which this waits for a core."""
@@ -99,17 +108,23 @@ class Share:
         with self.cores.lock:
             if self.since_s is None:
                 return
-            took_s, self.since_s = self.held_s(), None
-            self.used_s += took_s
+            self.used_s, self.since_s = self.use_s(), None
             self.cores.free += 1
             self.cores.hand_out()
-        self.cores.observer(took_s)
+        self.tell()
 
     def tick(self) -> None:
         """Between two packets: let those go first who have the better claim. Raises Abandoned as `take`."""
         if self.cores.waiting and self.held_s() >= TURN_S and self.stands_behind():
             self.leave()
             self.take()
+        elif self.use_s() >= self.told_s + TOLD_S:
+            self.tell()
+
+    def tell(self) -> None:
+        more_s = self.use_s() - self.told_s
+        self.told_s += more_s
+        self.cores.observer(more_s)
 
     def stands_behind(self) -> bool:
         with self.cores.lock:

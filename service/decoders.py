@@ -12,9 +12,10 @@ from service.priority import stand_back
 
 T = TypeVar("T")
 REMEMBERED: Final = 15
-"""Recordings whose median tells how long the next one takes; a mean would follow a single long one for minutes."""
+"""Recordings whose median tells how long the next one takes; a mean would follow a single long one for minutes. Those
+that failed, or were given up, count only where they took more than that: what they would have taken, nobody knows."""
 OPEN_PER_CORE: Final = 4
-"""Recordings that are open at once: each holds a process and its pictures, and most of them wait for a core."""
+"""Recordings that are open at once: each holds a process or two and its pictures, and most of them wait for a core."""
 
 
 class Decoders:
@@ -26,6 +27,8 @@ class Decoders:
         self.places = OPEN_PER_CORE * count
         self.executor = ThreadPoolExecutor(self.places, "decode", initializer=stand_back)
         self.unfinished = 0
+        self.worked_s = 0.0
+        """Of all cores together, for the recordings that are over."""
         self.recent_s: deque[float] = deque(maxlen=REMEMBERED)
 
     async def run(self, work: Callable[[Share], T], *, stop: Callable[[], None]) -> tuple[T, float]:
@@ -45,26 +48,34 @@ class Decoders:
                 return work(share)
             finally:
                 share.leave()
-                self.recent_s.append(share.used_s)
 
         def stop_both() -> None:
             stop()
             share.stop()
 
         self.unfinished += 1
+        given_up = True
         try:
             result = await offload(self.executor, with_a_core, stop=stop_both)
+            given_up = False
             return result, opened_s - asked_s + share.waited_s
         finally:
             self.unfinished -= 1
+            self.worked_s += share.used_s / self.count
+            if not given_up or share.used_s > self.usual_s():
+                self.recent_s.append(share.used_s)
+
+    def usual_s(self) -> float:
+        """For how long a recording keeps a core, of late."""
+        return statistics.median(self.recent_s or [0.0])
 
     def predicted_wait_s(self, own_s: float | None = None) -> float:
         """For how long the others would keep a newcomer from a core, if each took as long as the usual one.
 
-        `own_s` is what it takes itself; None where that is not known, and it is as the usual one. Since who has used
-        least goes first, no other delays it by much more than what it takes itself.
+        `own_s` is what it takes itself, on one core; None where that is not known, and it is as the usual one. Since
+        who has used least goes first, no other delays it by much more than what it takes itself.
         """
-        usual_s = statistics.median(self.recent_s or [0.0])
+        usual_s = self.usual_s()
         before_it_opens = max(0, self.unfinished + 1 - self.places)
         beside_it = max(0, min(self.unfinished + 1, self.places) - self.count)
         each_s = min(usual_s, max(usual_s if own_s is None else own_s, FIRST_STEP_S))

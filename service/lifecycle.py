@@ -222,7 +222,7 @@ class Lifecycle:
             max_spool_bytes=settings.max_spool_bytes,
             max_queue_s=settings.max_queue_s,
             queued_s=queued_s,
-            worked_s=lambda: self.telemetry.computing.total + self.telemetry.decoding.total,
+            worked_s=lambda: self.telemetry.computing.total + decoders.worked_s,
             jitter=random.random,
         )
         limits = MediaLimits(settings.max_duration_s, settings.max_pixels, settings.max_frames)

@@ -28,7 +28,9 @@ class Tally(NamedTuple):
 class WorkRate:
     """`worked_s()` tells for how many seconds the device and the decoders have worked since the start.
 
-    Requests in one batch each see all of its time. So what they saw is scaled to what was worked.
+    Requests in one batch each see all of its time, and those that are decoded side by side have a core each. So what
+    they saw is scaled to what was worked. Of a recording that has to be told as it is learned: all of it, once it is
+    over.
     """
 
     def __init__(self, worked_s: Callable[[], float]) -> None:
@@ -47,13 +49,16 @@ class WorkRate:
         most_s = max(seconds, DECAY * old.most_s)
         self.tallies[kind] = Tally(DECAY * old.seconds + seconds, DECAY * old.size + size, most_s)
 
-    def predict(self, kind: str, size: int) -> float:
-        """Seconds of work that an upload of `kind` brings; 0 while nothing is known of its kind.
+    def own_s(self, kind: str, size: int) -> float:
+        """Seconds of decoding and computing that an upload of `kind` will see; 0 while nothing is known of its kind.
 
-        Never more than the most that one has brought lately: what is large is often finer, not longer.
+        Never more than the most that one has seen lately: what is large is often finer, not longer.
         """
         tally = self.tallies.get(kind)
-        if tally is None or tally.size <= 0 or self.seen <= 0:
+        if tally is None or tally.size <= 0:
             return 0.0
-        shared = min(1.0, self.worked / self.seen)
-        return shared * min(size * tally.seconds / tally.size, tally.most_s)
+        return min(size * tally.seconds / tally.size, tally.most_s)
+
+    def predict(self, kind: str, size: int) -> float:
+        """Seconds for which all decoders and devices together will work for it; 0 while nothing is known."""
+        return self.own_s(kind, size) * min(1.0, self.worked / self.seen) if self.seen > 0 else 0.0

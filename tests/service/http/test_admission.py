@@ -12,6 +12,7 @@ from service.work_rate import Kind
 MEBIBYTE = 1 << 20
 PAIN = Kind("pain", "graph", decodes=True)
 VALENCE_AROUSAL = Kind("valence-arousal", "graph", decodes=True)
+TENSORS = Kind("/v2 pain", "graph", decodes=False)
 
 
 class Clock:
@@ -105,7 +106,7 @@ def test_everything_is_given_back_after_an_error() -> None:
     with pytest.raises(Overloaded), gate.place(PAIN, 10) as place:
         place.cover(1001)
 
-    assert (gate.at_work, gate.spool_bytes, gate.coming_s()) == (0, 0, 0)
+    assert (gate.at_work, gate.spool_bytes, gate.coming_s(PAIN, None)) == (0, 0, 0)
 
 
 def test_a_queue_beyond_the_limit_is_refused_for_as_long_as_it_is_too_long() -> None:
@@ -168,13 +169,13 @@ def test_uploads_on_their_way_count_with_the_work_that_their_like_have_brought()
     worker.answer(gate, PAIN, 100, 6.0)
 
     with gate.place(PAIN, 100), gate.place(PAIN, 50):
-        assert gate.coming_s() == pytest.approx(9.0)
+        assert gate.coming_s(PAIN, None) == pytest.approx(9.0)
     worker.answer(gate, PAIN, 200, 12.0)
     with gate.place(PAIN, 200), pytest.raises(Overloaded) as refused, gate.place(PAIN, 200):
         pass
 
     assert retry_after_s(refused.value) == 2
-    assert gate.coming_s() == 0
+    assert gate.coming_s(PAIN, None) == 0
 
 
 def test_no_upload_keeps_another_waiting_for_longer_than_that_one_works() -> None:
@@ -183,8 +184,8 @@ def test_no_upload_keeps_another_waiting_for_longer_than_that_one_works() -> Non
     worker.answer(gate, PAIN, 200, 12.0)
 
     with gate.place(PAIN, 200), gate.place(PAIN, 5):
-        assert gate.coming_s(0.3) == pytest.approx(0.6)
-        assert gate.coming_s() == pytest.approx(12.3)
+        assert gate.coming_s(PAIN, 5) == pytest.approx(0.6)
+        assert gate.coming_s(PAIN, None) == pytest.approx(12.3)
     with gate.place(PAIN, 200), pytest.raises(Overloaded), gate.place(PAIN, None):
         pass  # how much it brings is not known
 
@@ -205,13 +206,44 @@ def test_a_newcomer_is_judged_by_its_kind_and_by_what_it_takes_itself() -> None:
     assert asked == [("pain", 3.0), ("pain", 3.0), ("valence-arousal", None), ("valence-arousal", None)]
 
 
+def test_a_newcomer_has_one_core_and_uploads_on_their_way_have_all() -> None:
+    """Eight recordings side by side, each of which keeps its core for 30 s, are over after 30 s."""
+    asked = []
+    worker = Worker()
+    gate = admission(worked_s=lambda: worker.worked_s)
+    gate.queued_s = lambda _, own_s: asked.append(own_s) or 0.0
+    for _ in range(8):
+        with gate.place(PAIN, 100) as place:
+            worker.worked_s += 30.0 / 8
+            place.answered({"decode": 20.0, "face": 10.0})
+    asked.clear()
+
+    with gate.place(PAIN, 100), gate.place(PAIN, 50):
+        assert gate.coming_s(PAIN, None) == pytest.approx(3.75 + 1.875)
+        assert gate.coming_s(PAIN, 20) == pytest.approx(2 * 0.75)
+    assert asked == pytest.approx([30.0, 15.0])
+
+
+def test_tensors_do_not_wait_for_recordings_on_their_way() -> None:
+    worker = Worker()
+    gate = admission(worked_s=lambda: worker.worked_s)
+    worker.answer(gate, PAIN, 100, 60.0)
+
+    with gate.place(PAIN, 100), gate.place(TENSORS, 100):
+        assert gate.coming_s(TENSORS, None) == 0.0
+        assert gate.coming_s(PAIN, None) == pytest.approx(60.0)
+    worker.answer(gate, TENSORS, 100, 0.5)
+    with gate.place(TENSORS, 100):
+        assert gate.coming_s(TENSORS, None) == gate.coming_s(PAIN, None) > 0.0
+
+
 def test_another_kind_of_request_is_not_judged_by_this_one() -> None:
     worker = Worker()
     gate = admission(worked_s=lambda: worker.worked_s)
     worker.answer(gate, PAIN, 100, 6.0)
 
     with gate.place(VALENCE_AROUSAL, 100):
-        assert gate.coming_s() == 0
+        assert gate.coming_s(PAIN, None) == 0
 
 
 def test_a_large_upload_is_not_expected_to_bring_more_than_any_has_brought() -> None:
@@ -220,7 +252,7 @@ def test_a_large_upload_is_not_expected_to_bring_more_than_any_has_brought() -> 
     worker.answer(gate, PAIN, 100, 6.0)
 
     with gate.place(PAIN, 10_000):
-        assert gate.coming_s() == pytest.approx(6.0)
+        assert gate.coming_s(PAIN, None) == pytest.approx(6.0)
 
 
 def test_a_body_of_unknown_length_counts_more_as_it_grows() -> None:
@@ -232,7 +264,7 @@ def test_a_body_of_unknown_length_counts_more_as_it_grows() -> None:
         coming = []
         for total in (1, MEBIBYTE, 2 * MEBIBYTE):
             place.cover(total)
-            coming.append(gate.coming_s())
+            coming.append(gate.coming_s(PAIN, None))
 
     assert coming == pytest.approx([2 / MEBIBYTE, 2 / MEBIBYTE, 4.0])
 
@@ -249,7 +281,7 @@ def test_work_that_a_batch_shared_counts_once() -> None:
             second.answered({"inference": 4.0})
 
     with gate.place(PAIN, 100):
-        assert gate.coming_s() == pytest.approx(2.0, rel=0.1)
+        assert gate.coming_s(PAIN, None) == pytest.approx(2.0, rel=0.1)
 
 
 def test_a_whole_upload_is_refused_only_where_the_queue_grew_unforeseen() -> None:
@@ -262,4 +294,4 @@ def test_a_whole_upload_is_refused_only_where_the_queue_grew_unforeseen() -> Non
         with pytest.raises(Overloaded):
             place.arrived()
 
-    assert (gate.at_work, gate.spool_bytes, gate.coming_s()) == (0, 0, 0)
+    assert (gate.at_work, gate.spool_bytes, gate.coming_s(PAIN, None)) == (0, 0, 0)

@@ -29,6 +29,8 @@ def test_a_whole_bundle_is_right(pain_bundle: Path, capsys: pytest.CaptureFixtur
 
     report = json.loads(capsys.readouterr().out)
     assert (report["ok"], report["name"], report["task"], report["graphs"]) == (True, "pain-test", "pain", 1)
+    assert run("bundle", "check", str(pain_bundle)) == 0
+    assert " files and 1 golden graph is right on " in capsys.readouterr().out
 
 
 def test_a_changed_bundle_is_named_on_stderr(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from service.channel import Abandoned
-from service.cores import FIRST_STEP_S, TURN_S, Cores
+from service.cores import FIRST_STEP_S, TOLD_S, TURN_S, Cores
 
 
 @pytest.fixture
@@ -158,6 +158,22 @@ def test_who_waits_for_something_else_leaves_the_core_meanwhile(clock: SimpleNam
     assert events == ["one", "other"]
     assert one.share.since_s == clock.now_s
     assert one.share.used_s == one.share.waited_s == 0.0
+
+
+def test_of_a_recording_that_keeps_its_core_is_told_what_it_used_so_far(clock: SimpleNamespace) -> None:
+    told = list[float]()
+    cores = Cores(1, told.append)
+    share = cores.share()
+    share.take()
+    for _ in range(5):
+        clock.now_s += 0.75 * TOLD_S
+        share.tick()
+    assert told == pytest.approx([1.5 * TOLD_S, 1.5 * TOLD_S])
+    share.leave()
+    with_none = cores.share()
+    with_none.leave()
+
+    assert told == pytest.approx([1.5 * TOLD_S, 1.5 * TOLD_S, 0.75 * TOLD_S])
 
 
 def test_who_is_stopped_while_it_waits_leaves_the_line(clock: SimpleNamespace) -> None:  # noqa: ARG001 - stands still

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from service.channel import Abandoned
 from service.cores import Share
 from service.decoders import Decoders
 from service.lifecycle import Lifecycle
@@ -29,6 +30,43 @@ def test_a_newcomer_waits_for_as_long_as_most_recordings_took() -> None:
         return seen
 
     assert asyncio.run(waits()) == [0.0, 0.0, 1.5, 3.0, 0.0]
+
+
+def test_a_recording_that_was_given_up_tells_only_that_the_next_one_may_take_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr("service.cores.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+
+    async def given_up(decoders: Decoders, after_s: float) -> None:
+        begun, stopped = threading.Event(), threading.Event()
+
+        def work(_: Share) -> None:
+            clock.now_s += after_s
+            begun.set()
+            assert stopped.wait(60)
+            raise Abandoned
+
+        task = asyncio.create_task(decoders.run(work, stop=stopped.set))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await ended(task)
+
+    async def remembered() -> list[float]:
+        def whole(_: Share) -> None:
+            clock.now_s += 13.0
+
+        decoders = Decoders(1)
+        await given_up(decoders, 5.0)
+        await decoders.run(whole, stop=lambda: None)
+        await given_up(decoders, 2.0)
+        await given_up(decoders, 14.0)
+        decoders.close()
+        assert decoders.worked_s == 34.0
+        return [*decoders.recent_s]
+
+    assert asyncio.run(remembered()) == [5.0, 13.0, 14.0]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +109,36 @@ def test_the_time_in_the_queue_and_at_work_are_told_apart(monkeypatch: pytest.Mo
     assert asyncio.run(second_waits()) >= 0.09
     assert len(took) == 2
     assert min(took) >= 0.09
+
+
+def test_a_recording_counts_as_worked_once_it_is_over(pain_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it worked before would be taken for that of others, who are answered meanwhile."""
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr("service.cores.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    monkeypatch.setattr("service.lifecycle.available_cores", lambda: 2)
+
+    async def worked() -> tuple[float, float]:
+        lifecycle = Lifecycle(Settings(bundles=pain_bundle, sandbox="off"), Telemetry(latency_objective_s=0.05))
+        running = asyncio.create_task(lifecycle.run())
+        while lifecycle.resources is None:
+            await asyncio.sleep(0.01)
+        decoders, worked_s = lifecycle.resources.pipeline.decoders, lifecycle.resources.admission.work_rate.worked_s
+
+        def work(share: Share) -> float:
+            clock.now_s += 3.0
+            with share.idle():
+                clock.now_s += 50.0
+            clock.now_s += 1.0
+            return worked_s()
+
+        meanwhile_s, waited_s = await decoders.run(work, stop=lambda: None)
+        assert waited_s == 0.0
+        after_s = worked_s()
+        running.cancel()
+        await ended(running)
+        return meanwhile_s, after_s
+
+    assert asyncio.run(worked()) == (0.0, 2.0)
 
 
 def test_a_recording_at_work_that_needs_the_event_loop_does_not_hold_up_the_end(pain_bundle: Path) -> None:

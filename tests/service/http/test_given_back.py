@@ -90,10 +90,10 @@ def test_a_request_that_is_cancelled_at_any_await_gives_all_back(tmp_path: Path,
         task = asyncio.create_task(upload(gate, tmp_path, declared_bytes, cuts, fails=False))
         for _ in range(steps):
             await asyncio.sleep(0)
-        was_held = gate.coming_s() > 0 and gate.spool_bytes > 0
+        was_held = gate.coming_s(PAIN, None) > 0 and gate.spool_bytes > 0
         task.cancel()
         await asyncio.wait([task])
-        assert (gate.at_work, gate.spool_bytes, gate.coming_s()) == (0, 0, 0), steps
+        assert (gate.at_work, gate.spool_bytes, gate.coming_s(PAIN, None)) == (0, 0, 0), steps
         held.append(was_held)
         return task.cancelled()
 
@@ -128,12 +128,12 @@ def test_whatever_happens_to_many_at_once_all_is_given_back(tmp_path: Path, seed
             chance.choice(tasks).cancel()
             assert 0 <= gate.spool_bytes <= gate.max_spool_bytes
             assert gate.at_work <= gate.max_requests
-            assert gate.coming_s() >= 0
+            assert gate.coming_s(PAIN, None) >= 0
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         kinds.update(type(outcome) for outcome in outcomes)
 
     kinds: set[type] = set()
     asyncio.run(all_of_them())
 
-    assert (gate.at_work, gate.spool_bytes, gate.coming_s()) == (0, 0, 0)
+    assert (gate.at_work, gate.spool_bytes, gate.coming_s(PAIN, None)) == (0, 0, 0)
     assert len(kinds) > 2  # some came through, some were refused, some were cancelled

@@ -1,6 +1,8 @@
 """The sandbox behind the routes: what a caller sees of a decoder that goes wrong, and what the operator sees."""
 
+import asyncio
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.lifecycle import Lifecycle
 from service.sandbox.layers import LAYERS
 from service.sandbox.sandbox import SandboxError
-from service.settings import Settings
+from service.settings import Settings, SettingsError
+from service.telemetry import Telemetry
 
 HOSTILE = Path(__file__).parents[1] / "sandbox" / "hostile.py"
 URL = "/predict/pain"
@@ -110,3 +114,26 @@ def test_a_service_that_cannot_have_what_it_requires_does_not_start(
         eventually(lambda: app.state.lifecycle.failure is not None)
         assert client.get("/health/live").status_code == 503
     assert "landlock or seccomp" in app.state.lifecycle.failure
+
+
+def test_the_sandbox_starts_beside_the_bundles_and_is_blamed_first(
+    bundles_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, loaded = threading.Barrier(2), threading.Event()
+
+    def lacking(*_: object, **__: object) -> None:
+        together.wait(10)
+        raise SandboxError("no sandbox")
+
+    def missing(_: Settings) -> None:
+        together.wait(10)
+        loaded.set()
+        raise SettingsError("no such device")
+
+    monkeypatch.setattr("service.lifecycle.start_sandbox", lacking)
+    monkeypatch.setattr("service.lifecycle.load", missing)
+    lifecycle = Lifecycle(Settings(bundles=bundles_folder, sandbox="require"), Telemetry(latency_objective_s=0.05))
+    asyncio.run(lifecycle.run())
+
+    assert loaded.is_set()
+    assert (lifecycle.failure, lifecycle.impossible) == ("no sandbox", False)

@@ -5,16 +5,16 @@ rule. A cell is a folder; a row that is done has its predictions there, or the r
 not run again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from pydantic import ValidationError
+from torch import nn
 from tqdm import tqdm
 
 from models.nets.teacher import Teacher
@@ -24,8 +24,9 @@ from training.corpora.clip import Corpus
 from training.corpora.splits import SplitError, fold_count
 from training.errors import NotConverged
 from training.failures import Failure, write_reason
-from training.predictions import Predictions, load_predictions
+from training.predictions import Predictions, joined_folds, load_predictions
 from training.run_folder import RunFolder
+from training.stages.calibration import fitted_temperature, temperature_metrics
 from training.stages.checks import check_encoders
 from training.stages.evaluate import predict_constant, predict_people
 from training.stages.kept import label, load_row, shared_stages, student_stages
@@ -53,7 +54,7 @@ class Compared(NamedTuple):
     """Rows that did not converge everywhere."""
     cells: list[RunConfig]
     """One configuration for each seed and fold."""
-    groups: dict[str, dict[str, str]]
+    groups: Mapping[str, Mapping[str, str]]
     """What the corpus says of each person: attribute to group."""
 
 
@@ -141,7 +142,7 @@ class _Plan(NamedTuple):
     """Those of the cells that are not done yet."""
     contents: Contents
     """What the corpus holds."""
-    groups: dict[str, dict[str, str]]
+    groups: Mapping[str, Mapping[str, str]]
 
 
 def _plan(config: RunConfig, path: Path, seeds: Sequence[int], folds: int | None, rows: Sequence[Row]) -> _Plan:
@@ -151,7 +152,7 @@ def _plan(config: RunConfig, path: Path, seeds: Sequence[int], folds: int | None
     _claim(cells, contents, path)
     todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
     check_cells(todo, read, rows)
-    return _Plan(cells, todo, contents, {clip.subject: dict(clip.groups) for clip in read[0].clips})
+    return _Plan(cells, todo, contents, read[0].groups)
 
 
 def _claim(cells: Sequence[RunConfig], contents: Contents, path: Path) -> None:
@@ -220,14 +221,6 @@ def _failure(path: Path, cells: Sequence[RunConfig], row: Row) -> Failure | None
     return Failure(len(failed), len(cells), f"seed {first.seed}, fold {first.fold}", reason)
 
 
-def joined_folds(parts: Sequence[Predictions]) -> Predictions:
-    """The folds of one seed, in which everybody is tested once, as one; items in the order of their names."""
-    joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("person", "item", "truth", "said")]
-    order = np.argsort(joined[1], kind="stable")
-    person, item, truth, said = (values[order] for values in joined)
-    return Predictions(parts[0].task, parts[0].names, person, item, truth, said)
-
-
 def _whole_cell(run: Callable[[RunConfig], Iterator[Row]], cell: RunConfig) -> int:
     """How many rows there were to do."""
     return sum(1 for _ in run(cell))
@@ -260,16 +253,20 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row], contents: Cont
 
 def _test_row(setting: Setting, folder: RunFolder, encoders: Encoders, teacher: Teacher, row: Row) -> Predictions:
     """Train a row, where its checkpoint is not there yet, and ask it about the test people."""
-    everything = setting.config.modalities
-    if row.method == TEACHER:
-        return predict_people(setting, teacher, everything, setting.test)
     if row.method == CONSTANT:
         return predict_constant(setting, setting.test)
-    method = ROWS[row.method]
-    student_stages(setting, folder, encoders, teacher, row.available, method, row.file)
-    student = load_row(setting, folder, row.available, row.file, method)
-    needed = everything if method.graph == "oracle" else row.available
-    return predict_people(setting, student, needed, setting.test)
+    net: nn.Module = teacher
+    needed = setting.config.modalities
+    if row.method != TEACHER:
+        method = ROWS[row.method]
+        student_stages(setting, folder, encoders, teacher, row.available, method, row.file)
+        net = load_row(setting, folder, row.available, row.file, method)
+        needed = needed if method.graph == "oracle" else row.available
+    fit = fitted_temperature(setting, net, needed)
+    said = predict_people(setting, net, needed, setting.test, temperature=fit and fit.temperature)
+    if fit is not None:
+        folder.add_metrics(f"temperature_fit {row.file}", temperature_metrics(fit, said))
+    return said
 
 
 def protocol_sentences(path: Path, cells: Sequence[RunConfig]) -> list[str]:

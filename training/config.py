@@ -98,6 +98,12 @@ class RunConfig(Config):
     def can_be_prepared(cls, inputs: InputSpec) -> InputSpec:
         if isinstance(inputs.voice, LogMelSpec):
             mel_filters(inputs.voice)
+        for name, signal in inputs.signals.items():
+            if not signal.samples(inputs.window_s):
+                raise ValueError(
+                    f"signals.{name}.rate_hz is {signal.rate_hz:g}, at which a window of {inputs.window_s:g} s holds "
+                    f"no sample; set it to {1 / inputs.window_s:g} or more"
+                )
         return inputs
 
     @model_validator(mode="after")

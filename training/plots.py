@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -73,26 +74,40 @@ def draw_matrices(table: Table, matrices: Sequence[NDArray[np.generic]], name: s
 
 
 def draw_calibration(table: Table, said: Mapping[str, Sequence[Predictions]], file: Path, *, bins: int = 10) -> bool:
-    """How often the likeliest label is right against how likely it is said to be; False for values, which have none."""
-    figure = Figure(figsize=(4, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot((0, 1), (0, 1), color="0.7", linewidth=1)
+    """How often the likeliest label is right against how likely it is said to be; False for values, which have none.
+
+    Without each row's temperature, which the selection people gave, and with it; ECE is the expected calibration error,
+    its mean over seeds. A row of which no temperature was kept has only the first.
+    """
+    if table.task not in ("pain", "classification"):
+        return False
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    before, after = figure.subplots(1, 2, sharex=True, sharey=True)
     for name, runs in said.items():
-        if runs[0].task not in ("pain", "classification"):
-            return False
-        answers = np.concatenate([run.said for run in runs])
-        truth = np.concatenate([run.truth for run in runs])
-        there = np.isfinite(answers).all(axis=1)
-        confidence, right = answers[there].max(axis=1), answers[there].argmax(axis=1) == truth[there]
-        place = np.minimum((confidence * bins).astype(int), bins - 1)
-        used = [b for b in range(bins) if (place == b).sum() >= 5]
-        means = [(confidence[place == b].mean(), right[place == b].mean()) for b in used]
-        axes.plot(*zip(*means, strict=True), marker="o", label=name)
-    axes.set_xlabel("probability of the likeliest")
-    axes.set_ylabel("how often it is right")
-    axes.legend(fontsize=6)
+        _draw_reliability(before, name, runs, bins)
+        if all(run.calibrated is not None for run in runs):
+            _draw_reliability(after, name, [run.with_temperature() for run in runs], bins)
+        else:
+            after.plot([], [], marker="o", label=f"{name}: no temperature was kept")
+    before.set_ylabel("how often it is right")
+    for axes, title in ((before, "without a temperature"), (after, "with the selection people's temperature")):
+        axes.plot((0, 1), (0, 1), color="0.7", linewidth=1)
+        axes.set_title(title, fontsize=8)
+        axes.set_xlabel("probability of the likeliest")
+        axes.legend(fontsize=6)
     _save(figure, table, file)
     return True
+
+
+def _draw_reliability(axes: Axes, name: str, runs: Sequence[Predictions], bins: int) -> None:
+    answers = np.concatenate([run.said[run.answered] for run in runs])
+    truth = np.concatenate([run.truth[run.answered] for run in runs])
+    confidence, right = answers.max(axis=1), answers.argmax(axis=1) == truth
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    used = [place == b for b in range(bins) if (place == b).sum() >= 5]
+    errors = [error for run in runs if (error := run.calibration_error()) is not None]
+    label = f"{name}, ECE {np.mean(errors):.3f}" if errors else f"{name}: no answer"
+    axes.plot([confidence[b].mean() for b in used], [right[b].mean() for b in used], marker="o", label=label)
 
 
 def _save(figure: Figure, table: Table, file: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.spec import Task
+from training.calibrate import expected_calibration_error
 from training.metrics import affect_metrics, classification_metrics, pain_metrics, regression_metrics
 from training.replacing import whole_file
 
@@ -32,6 +33,8 @@ class Predictions:
     """(n,) int64, or (n, C) float64."""
     said: Floats
     """(n, K) probabilities, NaN for no answer; or (n, C)."""
+    calibrated: Floats | None = None
+    """(n, K): the same with a temperature that other people gave; None for values, and where none was fitted."""
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -42,8 +45,24 @@ class Predictions:
     def pick(self, chosen: NDArray[np.bool_]) -> "Predictions":
         """Only the items that are True in `chosen` (n,)."""
         return replace(
-            self, person=self.person[chosen], item=self.item[chosen], truth=self.truth[chosen], said=self.said[chosen]
+            self,
+            person=self.person[chosen],
+            item=self.item[chosen],
+            truth=self.truth[chosen],
+            said=self.said[chosen],
+            calibrated=None if self.calibrated is None else self.calibrated[chosen],
         )
+
+    def with_temperature(self) -> "Predictions":
+        """With the calibrated probabilities for what was said; the same where there are none."""
+        return self if self.calibrated is None else replace(self, said=self.calibrated, calibrated=None)
+
+    def calibration_error(self) -> float | None:
+        """The expected calibration error of what was said of the answered items; None for values, and without any."""
+        there = self.answered
+        if self.task not in ("pain", "classification") or not there.any():
+            return None
+        return expected_calibration_error(self.said[there], self.truth[there].astype(np.int64))
 
     def scores(self) -> dict[str, float]:
         """Every score of the task over all items, how many those are, and how many people."""
@@ -61,6 +80,7 @@ class Predictions:
 
     def save(self, file: Path, protocol: Sequence[str]) -> None:
         """Write what `load_predictions` reads, and beside it `protocol`: how the answers came about, in sentences."""
+        calibrated = {} if self.calibrated is None else {"calibrated": self.calibrated}
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as part, part.open("wb") as stream:
             np.savez_compressed(
@@ -73,6 +93,7 @@ class Predictions:
                 truth=self.truth,
                 said=self.said,
                 protocol=np.array(protocol, np.str_),
+                **calibrated,
             )
 
 
@@ -82,6 +103,16 @@ def answered_in_all(said: Sequence[Predictions]) -> NDArray[np.bool_]:
         raise ValueError("rows are compared on the same items, but theirs differ")
     there: NDArray[np.bool_] = np.all([one.answered for one in said], axis=0)
     return there
+
+
+def joined_folds(parts: Sequence[Predictions]) -> Predictions:
+    """The folds of one seed, in which everybody is tested once, as one; items in the order of their names."""
+    joined = [np.concatenate([getattr(part, name) for part in parts]) for name in ("person", "item", "truth", "said")]
+    order = np.argsort(joined[1], kind="stable")
+    person, item, truth, said = (values[order] for values in joined)
+    calibrated = [part.calibrated for part in parts if part.calibrated is not None]  # each by its own temperature
+    after = np.concatenate(calibrated)[order] if len(calibrated) == len(parts) else None
+    return Predictions(parts[0].task, parts[0].names, person, item, truth, said, after)
 
 
 def load_predictions(file: Path) -> Predictions:
@@ -94,4 +125,5 @@ def load_predictions(file: Path) -> Predictions:
             item=arrays["item"],
             truth=arrays["truth"],
             said=arrays["said"],
+            calibrated=arrays.get("calibrated"),
         )

@@ -16,7 +16,7 @@ from training.distributed import is_first_rank
 from training.metrics import score_by_person
 from training.run_folder import RunFolder
 from training.score_intervals import score_intervals
-from training.stages.calibration import calibrate
+from training.stages.calibration import calibrate, temperature_metrics
 from training.stages.evaluate import group_scores, predict_people
 from training.stages.export import Measured, export_bundle
 from training.stages.kept import label, load_student, load_teacher, shared_stages, student_stages
@@ -62,13 +62,14 @@ def evaluate_run(setting: Setting, folder: RunFolder) -> dict[str, dict[str, flo
     intervals: dict[str, Any] = {}
     for who, (net, needed) in nets.items():
         calibration, fit = calibrate(setting, net, needed, out_of_fold_scores(setting, folder, needed))
-        said = predict_people(setting, net, needed, setting.test, temperature=calibration.temperature)
+        tested = predict_people(setting, net, needed, setting.test, temperature=fit and fit.temperature)
+        said = tested.with_temperature()
         said.save(folder.path / "predictions" / f"{who.replace(' ', '-')}.npz", setting.protocol)
         scores[who] = said.scores()
         people[who] = score_by_person(said.task, said.said, said.truth, said.person)
         intervals[who] = score_intervals([said])
         groups[who] = {name: report._asdict() for name, report in group_scores(setting, said).items()}
-        calibrations[who] = {"temperature_fit": fit and fit._asdict(), **calibration.model_dump()}
+        calibrations[who] = {"temperature_fit": fit and temperature_metrics(fit, tested), **calibration.model_dump()}
     folder.add_metrics("test", scores)
     folder.add_metrics(INTERVALS, intervals)
     folder.add_metrics("test_people", people)

@@ -97,13 +97,19 @@ def prepare_signal(
     `values` (channels, n) starts where the window starts; what goes beyond `window_s` is cut, and what is missing at
     the end is filled with the last value. Units: microsiemens for `eda`, microvolts for `emg`, any for `ecg`.
     Returns float32 (channels, spec.samples(window_s)): log of µS for `eda`; about -1..1, R peaks near 1, for `ecg`;
-    log(1 + µV) for `emg`. Raises ValueError for another modality, no sample, or a wrong number of channels.
+    log(1 + µV) for `emg`. Raises ValueError for another modality, no sample, or a wrong number of channels, and
+    SignalError for a rate at which a window holds no sample.
     """
     if modality not in PREPARATIONS:
         raise ValueError(f"there is no preparation for {modality!r}: expected one of {', '.join(PREPARATIONS)}.")
     if values.ndim != 2 or len(values) != len(spec.channels) or values.shape[1] == 0:
         raise ValueError(f"{modality}: expected ({len(spec.channels)}, n) values with n > 0; got {values.shape}.")
     window = values[:, : round(window_s * rate_hz)]
+    if not window.size:
+        raise SignalError(
+            f"{modality}: at its rate of {rate_hz:g} Hz a window of {window_s:g} s holds no sample; set "
+            f"inputs.window_s to {1 / rate_hz:g} or more."
+        )
     n = spec.samples(window_s)
     rows = [PREPARATIONS[modality](row.astype(np.float64), rate_hz, spec.rate_hz, n) for row in window]
     return np.stack(rows).astype(np.float32)

@@ -59,6 +59,10 @@ def test_set_changes_one_value() -> None:
         ("students=[[face], [face]]", "the same set is named twice"),
         ("inputs.signals.resp={channels: [gsr], rate_hz: 16}", "no preparation for the signal 'resp'"),
         ("inputs.signals.eda.channels=[]", "inputs.signals.eda.channels"),
+        (
+            "inputs.signals.eda.rate_hz=0.08",
+            "inputs: signals.eda.rate_hz is 0.08, at which a window of 5.5 s holds no sample; set it to 0.181818 or m",
+        ),
         ("inputs.voice={high_hz: 9000}", "mel bands must lie between 0 and half of sample_rate_hz"),
         (
             "inputs.voice={form: waveform, mels: 64}",

@@ -21,6 +21,7 @@ from training.score_intervals import score_intervals
 from training.stages.calibration import calibrate, fitted_temperature, output_scores, said_of
 from training.stages.checks import check_parts_left_out
 from training.stages.crossfit import dealt_people
+from training.stages.evaluate import predict_people
 from training.stages.export import Measured
 from training.stages.kept import load_student, load_teacher, shared_stages
 from training.stages.out_of_fold import out_of_fold_scores
@@ -137,6 +138,21 @@ def test_each_person_has_a_score_and_the_answers_say_how_they_came_about(toy_run
         people = np.unique(said.person)
         assert len(people) == 3
         assert by_person == {person: pytest.approx(right[said.person == person].mean()) for person in people}
+
+
+@pytest.mark.usefixtures("exported")
+def test_the_calibration_error_on_test_people_is_kept_without_and_with_the_temperature(toy_run: ToyRun) -> None:
+    setting, folder = toy_run("classification")
+
+    train(setting.config, folder.path, resume=False)
+
+    fit = folder.metrics()["test_calibration"]["student face"]["temperature_fit"]
+    student = load_student(setting, folder, ("face",), "student-face")
+    plain = predict_people(setting, student, ("face",), setting.test)
+    served = load_predictions(folder.path / "predictions" / "student-face.npz")
+    assert fit["test_ece_before"] == plain.calibration_error()
+    assert fit["test_ece_after"] == served.calibration_error() != plain.calibration_error()
+    assert served.calibrated is None  # what was said is calibrated already
 
 
 @pytest.mark.usefixtures("exported")

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -278,3 +279,31 @@ def test_every_picture_says_how_its_people_were_dealt(tmp_path: Path, monkeypatc
         ("rows.png", "ablations.png", "calibration.png", "matrices.png"), f"toy; {stamp} {named[0]} {named[1]}"
     )
     assert drawn["matrices.png"].get_supxlabel() == f"{KD}, one batch"
+
+
+def test_calibration_is_drawn_without_and_with_each_rows_temperature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sure = answers(people(0, 0), [0, 1])  # of 24 clips, half of them right
+    half, third = np.array([[0.5, 0.5]] * 24), np.array([[0.75, 0.25]] * 24)
+    rows = {
+        KD: [replace(sure, calibrated=half), replace(sure, calibrated=third)],
+        PKDOT: [replace(sure, calibrated=half), sure],
+        ORACLE: [replace(answers(people(-1, -1), [0, 1]), calibrated=np.full((24, 2), np.nan))],
+    }
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+
+    assert draw_calibration(make_table("toy", {KD: rows[KD]}, []), rows, tmp_path / "calibration.png")
+
+    without, with_it = (
+        {str(line.get_label()): np.stack(line.get_data()).tolist() for line in axes.lines[:3]} for axes in drawn[0].axes
+    )
+    assert without == {
+        f"{KD}, ECE 0.500": [[1.0], [0.5]], f"{PKDOT}, ECE 0.500": [[1.0], [0.5]], f"{ORACLE}: no answer": [[], []],
+    }  # fmt: skip
+    assert with_it == {
+        f"{KD}, ECE 0.125": [[0.5, 0.75], [0.5, 0.5]],  # over seeds the mean of 0 and 0.25
+        f"{PKDOT}: no temperature was kept": [[], []],
+        f"{ORACLE}: no answer": [[], []],
+    }

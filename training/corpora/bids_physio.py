@@ -80,7 +80,7 @@ def read_table(path: Path) -> NDArray[np.float64]:
     its place.
     """
     try:
-        text = gzip.decompress(path.read_bytes()).decode("utf-8")
+        text = gzip.decompress(path.read_bytes()).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"{path.name} cannot be read ({error}): expected a gzipped table.") from error
     if not text.strip():

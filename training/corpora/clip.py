@@ -63,6 +63,11 @@ class Corpus:
     notes: tuple[str, ...] = ()
     """What a reader left out or trimmed, in sentences."""
 
+    @property
+    def groups(self) -> dict[str, Mapping[str, str]]:
+        """What the corpus says of each person: attribute to group."""
+        return {clip.subject: clip.groups for clip in self.clips}
+
 
 SYNTHETIC_LICENCE: Final = "Synthetic: drawn faces and computed signals, CC0 1.0; no person was recorded."
 

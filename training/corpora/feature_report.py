@@ -82,10 +82,11 @@ def repeated_rows(corpus: FeatureCorpus, modality: str) -> list[str]:
         certain = [rows for rows in across if distinct(corpus.modalities[modality][rows[0]]) >= BY_CHANCE]
         for word, found in (("problem", certain), ("note", [] if certain else across)):
             if found:
+                times = "once:" if len(found) == 1 else f"{len(found)} times: first"
                 first, second = found[0][0], next(row for row in found[0] if of[row] != of[found[0][0]])
                 sentences.append(
-                    f"{word}: {modality} is the same in rows of two {what}, {len(found)} times: first in row {first} "
-                    f"({of[first]}) and row {second} ({of[second]})."
+                    f"{word}: {modality} is the same in rows of two {what}, {times} in row {first} ({of[first]}) and "
+                    f"row {second} ({of[second]})."
                 )
     return sentences
 

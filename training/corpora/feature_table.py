@@ -108,6 +108,8 @@ def _numbers(values: "pa.Array") -> Array:
     if not any(is_list(values.type) for is_list in LISTS):
         if pa.types.is_boolean(values.type) and values.null_count:
             values = values.cast(pa.uint8())  # with nulls they would become objects
+        if pa.types.is_decimal(values.type):
+            values = values.cast(pa.float64())
         numbers: Array = values.to_numpy(zero_copy_only=False)
         if numbers.dtype.kind not in "biuf":
             raise ValueError(f"{numbers.dtype} is no number")

@@ -58,7 +58,7 @@ def gromov_loss(student: Tensor, teacher: Tensor, *, blur: float) -> Tensor:
     (the envelope theorem), hence right once and not to be differentiated again; none reaches the teacher.
 
     Raises ValueError for shapes that do not fit, numbers that are not finite or a `blur` that is not positive;
-    `training.losses.transport.NotConverged` where a coupling does not settle.
+    `training.errors.NotConverged` where a coupling does not settle.
 
     >>> z = torch.eye(4)
     >>> abs(round(float(gromov_loss(z, 2 * z, blur=0.1)), 6))

@@ -46,7 +46,7 @@ def structural_ot(
     similar to nothing, not to itself either, and receives no gradient.
 
     Raises ValueError for shapes that do not fit, k outside 1..B, unknown `anchors`, an `apart` that no grouping
-    gives and numbers that are not finite; `training.losses.sinkhorn.NotConverged` where the transport problem cannot
+    gives and numbers that are not finite; `training.errors.NotConverged` where the transport problem cannot
     be solved to its tolerance.
 
     >>> z = torch.eye(4)

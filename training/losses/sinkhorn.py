@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.errors import NotConverged as NotConverged  # what callers of the divergence catch
 from training.losses.transport import Transport, solve_between, solve_within
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-6}

@@ -28,6 +28,7 @@ from training.calibrate import (
     set_coverage,
 )
 from training.data import WindowSet
+from training.predictions import Predictions
 from training.stages.setting import Setting, run_over
 
 Floats = NDArray[np.float64]
@@ -91,6 +92,12 @@ def fitted_temperature(setting: Setting, net: nn.Module, needed: Sequence[str]) 
     chosen = setting.select.with_all(needed).labelled()
     logits = run_over(net, chosen, setting.device).output.numpy()
     return fit_temperature(logits, chosen.targets.numpy(), task)
+
+
+def temperature_metrics(fit: TemperatureFit, tested: Predictions) -> dict[str, float | None]:
+    """`fit`, whose errors are of the selection people's windows, and the calibration errors of the test items."""
+    before, after = tested.calibration_error(), tested.with_temperature().calibration_error()
+    return {**fit._asdict(), "test_ece_before": before, "test_ece_after": after}
 
 
 def said_of(setting: Setting, net: nn.Module, windows: WindowSet, temperature: float) -> Said:

@@ -72,7 +72,7 @@ def card(
         "## Scores on the test people",
         "| score | value |",
         "| --- | --- |",
-        *(f"| {name} | {value:.3f} |" for name, value in sorted(provenance.metrics.items())),
+        *(f"| {name} | {_shown(value)} |" for name, value in sorted(provenance.metrics.items())),
         "",
         "## Scores by group of people",
         *_groups(groups),
@@ -100,7 +100,7 @@ def _coverage(graphs: Sequence[GraphSpec]) -> Iterator[str]:
             yield (
                 f"- {', '.join(graph.available)}, {output}: {found.mean:.0%} of a person's windows are covered, "
                 f"{found.tenth_percentile:.0%} at the tenth percentile of {found.people} people; "
-                f"mean width {found.width:.2f}."
+                f"mean width {_shown(found.width)}."
             )
         if not graph.calibration.coverage:
             yield f"- {', '.join(graph.available)}: not measured."
@@ -111,8 +111,17 @@ def _groups(groups: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for who, reports in groups.items():
         for attribute, report in reports.items():
             shown = ", ".join(
-                f"{value} {score:.3f} ({people} people, {clips} items)"
+                f"{value} {_shown(score)} ({people} people, {clips} items)"
                 for value, (score, _, people, clips) in report["groups"].items()
             )
-            gap = "" if report["gap"] is None else f"; worst {report['worst']}, gap {report['gap']:.3f}"
+            gap = "" if report["gap"] is None else f"; worst {report['worst']}, gap {_shown(report['gap'])}"
             yield f"- {who}, {attribute}: {shown}{gap}"
+
+
+def _shown(value: float) -> str:
+    """A count, or what is 100 and more, as a whole number; other numbers to three significant digits.
+
+    >>> [_shown(value) for value in (75.0, 1234.5, 0.4, 0.00012345)]
+    ['75', '1234', '0.400', '0.000123']
+    """
+    return f"{value:.0f}" if value.is_integer() or abs(value) >= 99.95 else f"{value:#.3g}"

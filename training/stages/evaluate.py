@@ -1,13 +1,14 @@
 """What a student says of people whom nothing else has seen."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.outputs import LabelTask, label_probabilities
+from models.outputs import label_probabilities
 from training.data import WindowSet
 from training.groups import GroupReport, scores_by_group
 from training.metrics import score_by_person, spread_over_frames
@@ -18,24 +19,26 @@ Floats = NDArray[np.float64]
 
 
 def predict_people(
-    setting: Setting, net: nn.Module, needed: Sequence[str], windows: WindowSet, *, temperature: float = 1.0
+    setting: Setting, net: nn.Module, needed: Sequence[str], windows: WindowSet, *, temperature: float | None = None
 ) -> Predictions:
     """What `net`, which needs the modalities `needed`, says of the people of `windows`, usually the test people.
 
     No clip and no labelled frame is left out: a clip without an answer is wrong, and a frame without one gets the
     value of the last window that began before it, else of the clip's first, or the training mean where its clip has no
     answered window. A labelled window has its own answer; without one it is taken for a frame at its middle.
+    With a `temperature` levels and classes are `calibrated` too.
     """
     answered = windows.with_all(needed)
     task = setting.config.task
-    if task == "pain" or task == "classification":
-        said = np.zeros((0, len(setting.corpus.levels)))
-        if len(answered):
-            said = probabilities(setting, net, answered, task, temperature)
-        return _of_clips(setting, windows, answered, said)
     outputs = (
         run_over(net, answered, setting.device).output.numpy() if len(answered) else np.zeros((0, setting.outputs))
     )
+    if task == "pain" or task == "classification":
+        said = _of_clips(setting, windows, answered, label_probabilities(task, outputs))
+        if temperature is None:
+            return said
+        cooled = _of_clips(setting, windows, answered, label_probabilities(task, outputs, temperature))
+        return replace(said, calibrated=cooled.said)
     return _of_values(setting, windows, answered, outputs.astype(np.float64))
 
 
@@ -50,12 +53,6 @@ def predict_constant(setting: Setting, windows: WindowSet) -> Predictions:
         return _of_clips(setting, windows, windows, shares.numpy()[None].repeat(len(windows), axis=0))
     nothing = windows.pick(torch.zeros(len(windows), dtype=torch.bool))
     return _of_values(setting, windows, nothing, np.zeros((0, setting.outputs)))
-
-
-def probabilities(setting: Setting, net: nn.Module, windows: WindowSet, task: LabelTask, temperature: float) -> Floats:
-    """Of each window, (N, K)."""
-    logits = run_over(net, windows, setting.device).output.numpy()
-    return label_probabilities(task, logits, temperature)
 
 
 def _of_clips(setting: Setting, windows: WindowSet, answered: WindowSet, said: Floats) -> Predictions:
@@ -114,5 +111,4 @@ def group_scores(setting: Setting, said: Predictions) -> dict[str, GroupReport]:
     scores = score_by_person(said.task, said.said, said.truth, said.person)
     people, counts = np.unique(said.person, return_counts=True)
     clips = {str(who): int(count) for who, count in zip(people, counts, strict=True)}
-    groups = {clip.subject: clip.groups for clip in setting.corpus.clips}
-    return scores_by_group(scores, clips, groups)
+    return scores_by_group(scores, clips, setting.corpus.groups)

@@ -175,3 +175,13 @@ def test_a_faster_tensor_than_the_recording_is_interpolated() -> None:
 def test_what_cannot_be_prepared_is_refused(modality: str, values: NDArray[np.float32], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         prepare_signal(modality, values, RATE_HZ, spec(16), 5.5)
+
+
+def test_a_rate_at_which_a_window_holds_no_sample_is_one_sentence() -> None:
+    one_second = np.ones((1, 5), np.float32)
+
+    with pytest.raises(
+        SignalError,
+        match=r"^eda: at its rate of 5 Hz a window of 0\.08 s holds no sample; set inputs\.window_s to 0\.2 or more\.$",
+    ):
+        prepare_signal("eda", one_second, 5.0, spec(100), 0.08)

@@ -155,6 +155,13 @@ def test_what_ends_the_last_line_is_no_sample(bids: Writer) -> None:
     np.testing.assert_array_equal(read_physio(path).values, [[1, 3], [2, np.nan]])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_sample(bids: Writer) -> None:
+    path = physio(bids())
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf1\t2\n3\t4\n", mtime=0))
+
+    np.testing.assert_array_equal(read_physio(path).values, [[1, 3], [2, 4]])
+
+
 def test_the_json_that_says_an_impossible_rate_is_named_once_where_it_is_inherited(bids: Writer) -> None:
     bids("sub-02", values=ramps(900), facts={"SamplingFrequency": None})
     root = bids("sub-01", facts={"SamplingFrequency": None})

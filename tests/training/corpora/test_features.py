@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -303,13 +304,16 @@ def test_columns_of_any_type_that_holds_text_numbers_or_truth_values_can_have_nu
         "group": pa.array(["anna", "ben", "ben"], type=pa.string_view()),
         "face.smile": pa.array([True, None, False]),
         "face.frown": pa.array([1, 2, None], type=pa.uint16()),
+        "face.gaze": pa.array([Decimal("0.25"), None, Decimal("-1.50")]),
+        "eda": pa.array([[Decimal(1), Decimal(2)], None, [Decimal(3), None]]),
     }
 
     corpus = read_features(parquet(tmp_path / "f.parquet", columns, {"task": "classification", "classes": ["x", "y"]}))
 
     assert corpus.labels.tolist() == [0, -1, 1]
     assert corpus.group == ("anna", "ben", "ben")
-    np.testing.assert_array_equal(corpus.modalities["face"], [[1, 1], [NAN, 2], [0, NAN]])
+    np.testing.assert_array_equal(corpus.modalities["face"], [[1, 1, 0.25], [NAN, 2, NAN], [0, NAN, -1.5]])
+    np.testing.assert_array_equal(corpus.modalities["eda"], [[1, 2], [NAN, NAN], [3, NAN]])
 
 
 def test_truth_values_are_no_labels(tmp_path: Path) -> None:
@@ -448,8 +452,8 @@ def test_rows_that_stand_in_two_people_or_splits_are_leaks(npz: Writer) -> None:
     assert lines[:4] == [
         "problem: eda is the same in rows of two splits, 2 times: first in row 0 (train) and row 3 (test).",
         "problem: eda is the same in rows of two people, 2 times: first in row 0 (anna) and row 3 (ben).",
-        "note: voice is the same in rows of two splits, 1 times: first in row 0 (train) and row 2 (test).",
-        "note: voice is the same in rows of two people, 1 times: first in row 0 (anna) and row 2 (ben).",
+        "note: voice is the same in rows of two splits, once: in row 0 (train) and row 2 (test).",
+        "note: voice is the same in rows of two people, once: in row 0 (anna) and row 2 (ben).",
     ]
 
 

@@ -1,13 +1,16 @@
-"""The answer that ignores its input, which every table shows beside the teacher's."""
+"""What nets say of test people, and the answer that ignores its input, which every table shows beside the teacher's."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.outputs import corn_probabilities
 from training.data import WindowSet
+from training.predictions import joined_folds, load_predictions
 from training.stages.evaluate import predict_constant, predict_people
 from training.stages.setting import Setting
 
@@ -92,3 +95,40 @@ def test_windows_that_overlap_are_scored_by_their_own_answers(toy_setting: MakeS
     known = np.delete(np.arange(len(test)), 5)
     np.testing.assert_allclose(said[known], answers[known], atol=1e-6)
     np.testing.assert_allclose(said[5], (answers[4] + answers[6]) / 2, atol=1e-6)  # those that cover its middle
+
+
+def test_a_temperature_is_for_each_window_before_a_clip_is_averaged(toy_setting: MakeSetting, tmp_path: Path) -> None:
+    setting = toy_setting("pain")
+    net = setting.new_teacher(("face",)).eval()
+    test = replace(setting.test, clip=setting.test.clip[:1].expand(len(setting.test)))  # all windows are of one clip
+    with torch.no_grad():
+        logits = net(test.batch(torch.arange(len(test))).tensors).output.numpy()
+
+    said = predict_people(setting, net, ("face",), test, temperature=0.1)
+
+    assert said.calibrated is not None
+    np.testing.assert_allclose(said.said, [corn_probabilities(logits).mean(axis=0)], atol=1e-6)
+    np.testing.assert_allclose(said.calibrated, [corn_probabilities(logits, 0.1).mean(axis=0)], atol=1e-6)
+    assert said.with_temperature().said is said.calibrated
+    assert said.with_temperature().calibration_error() != said.calibration_error()
+    said.save(tmp_path / "said.npz", [])
+    np.testing.assert_array_equal(load_predictions(tmp_path / "said.npz").calibrated, said.calibrated)
+
+
+def test_joined_folds_keep_each_its_own_temperature_unless_one_has_none(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("classification")
+    test, half = setting.test, torch.arange(len(setting.test)) < 7
+    net = setting.new_teacher(("face",))
+    first, second = (
+        predict_people(setting, net, ("face",), test.pick(part), temperature=temperature)
+        for part, temperature in ((half, 0.5), (~half, 2.0))
+    )
+    assert first.calibrated is not None
+    assert second.calibrated is not None
+
+    joined = joined_folds([second, first])
+
+    np.testing.assert_array_equal(joined.item, [*first.item, *second.item])
+    np.testing.assert_array_equal(joined.calibrated, [*first.calibrated, *second.calibrated])
+    np.testing.assert_array_equal(joined.pick(joined.item == first.item[0]).calibrated, first.calibrated[:1])
+    assert joined_folds([second, replace(first, calibrated=None)]).calibrated is None

@@ -6,6 +6,7 @@ Each graph averages its input and weighs the averages: the face's mean colour (3
 mel band (64 numbers). So another picture or another sound gives another, finite answer.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +29,18 @@ WINDOW_S = 2.0
 LEVELS = ("BL1", "PA1", "PA2", "PA3", "PA4")
 GOLDEN_WINDOWS = 2
 END_TO_END = "tests/e2e/"
+LONG = (
+    END_TO_END,
+    "tests/models/nets/test_batches.py",
+    "tests/training/test_compare.py",
+    "tests/training/stages/test_export.py",
+    "tests/docker/test_haproxy.py",
+    "tests/service/http/test_live_server.py",
+)
+"""What takes half a minute or more."""
+
+# one thread each, here and in the processes that tests start: there is one of these processes for each core
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("any machine", deadline=None)  # an example may take long where others use the cores
 settings.load_profile("any machine")
@@ -51,7 +64,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesInProce
 @pytest.hookimpl(trylast=True)  # whatever order others make of them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first: as the last it would leave the other process with nothing to do."""
-    items.sort(key=lambda item: not item.nodeid.startswith(END_TO_END))
+    items.sort(key=lambda item: [not item.nodeid.startswith(path) for path in LONG])
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from models.manifest import Calibration
 from models.outputs import LabelTask, label_probabilities
@@ -60,6 +59,8 @@ def fit_temperature(logits: NDArray[np.generic], labels: Ints, task: LabelTask) 
         raise ValueError(
             "a temperature is fitted on at least one labelled window of the selection people; there is none"
         )
+    from scipy.optimize import minimize_scalar  # not above: it takes a good half second, and exporting fits nothing
+
     bounds = tuple(np.log(TEMPERATURES))
     found = minimize_scalar(lambda t: nll(logits, labels, task, float(np.exp(t))), bounds=bounds, method="bounded")
     temperature = float(np.exp(found.x))

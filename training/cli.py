@@ -163,7 +163,7 @@ def _demo(arguments: argparse.Namespace) -> object:
 
 
 def _synthesize(arguments: argparse.Namespace) -> object:
-    from training.stages.prepare import SYNTHESIZE
+    from training.corpora.synthesize import SYNTHESIZE
 
     SYNTHESIZE[arguments.kind](arguments.folder)
     return {"written": str(arguments.folder)}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from models.spec import Task
 
@@ -125,9 +124,9 @@ def auc_score(scores: Floats, positive: Ints) -> float:
 
     The Mann-Whitney form of the area under the ROC curve (Hanley & McNeil, Radiology 143, 1982).
     """
-    ones = int((positive == 1).sum())
-    above = float(rankdata(scores)[positive == 1].sum()) - ones * (ones + 1) / 2
-    return above / (ones * (len(scores) - ones))
+    ones, others = scores[positive == 1], np.sort(scores[positive != 1])
+    below, below_or_tied = (np.searchsorted(others, ones, side) for side in ("left", "right"))
+    return float((below + below_or_tied).sum()) / 2 / (len(ones) * len(others))
 
 
 def qwk_score(predicted: Ints, truth: Ints) -> float:

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from training.concordance import pooled_ccc
 
@@ -147,6 +146,8 @@ def sign_flip_p(differences: Floats, *, seed: int = 0) -> float:
 
 def wilcoxon_p(differences: Floats) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test of (P,), zeros ranked as Pratt does; 1 where all are zero."""
+    from scipy.stats import wilcoxon  # not above: it takes a good half second, and most commands test nothing
+
     # rounded, since a difference of two means is tied with its equals only up to the last bits
     rounded = np.round(differences, 12)
     return float(wilcoxon(rounded, zero_method="pratt").pvalue) if rounded.any() else 1.0

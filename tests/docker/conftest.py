@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests import loopback
+
 ROOT = Path(__file__).parents[2]
 READY_TIMEOUT_S = 300.0
 REPLICAS = ("127.0.0.2", "127.0.0.3")
@@ -44,7 +46,7 @@ class Fleet:
         self.replicas[address] = self.start(address)
         self.wait_until_ready()
         metrics = f"http://{address}:{self.port}/metrics"
-        wait_until(lambda: "pkdot_requests_total{" in httpx2.get(metrics, timeout=READY_TIMEOUT_S).text)
+        wait_until(lambda: "pkdot_requests_total{" in loopback.get(metrics, timeout=READY_TIMEOUT_S).text)
 
 
 def free_port(address: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> int:
@@ -127,7 +129,7 @@ def fleet(bundles_folder: Path, dns: int, tmp_path: Path) -> Iterator[Fleet]:
 
 def ready(url: str) -> bool:
     try:
-        return httpx2.get(f"{url}/health/ready", timeout=2).status_code == 200
+        return loopback.get(f"{url}/health/ready", timeout=2).status_code == 200
     except httpx2.TransportError:
         return False
 

@@ -4,13 +4,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests import loopback
 
 
 def scrape(fleet: Any, address: str) -> Counter[str]:
     """A replica's counters and histograms' counts of predictions, by name and labels."""
-    text = httpx2.get(f"http://{address}:{fleet.port}/metrics", timeout=30).text
+    text = loopback.get(f"http://{address}:{fleet.port}/metrics", timeout=30).text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     kept = ("pkdot_requests_total", "pkdot_request_seconds_count", "pkdot_windows_total", "pkdot_idempotent_total")
     return Counter(
@@ -22,7 +23,7 @@ def test_counters_of_two_replicas_add_up_and_never_go_back(fleet: Any, clips: Pa
     picture = (clips / "single_face.jpg").read_bytes()
     seen = {address: Counter[str]() for address in fleet.replicas}
     for asked in range(1, 9):
-        reply = httpx2.post(f"{fleet.url}/predict/pain", files={"frames": ("a.jpg", picture)}, timeout=60)
+        reply = loopback.post(f"{fleet.url}/predict/pain", files={"frames": ("a.jpg", picture)}, timeout=60)
         assert reply.status_code == 200
         for address, before in seen.items():
             seen[address] = scrape(fleet, address)

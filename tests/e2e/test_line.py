@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from models import bundle
+from tests import loopback
 from training.predictions import load_predictions
 from training.run_folder import RunFolder
 from training.stages.prepare import prepare_setting
@@ -16,7 +17,7 @@ TIMEOUT_S = 60
 
 def post(address: str, task: str, field: str, *files: Path, **fields: str) -> httpx2.Response:
     parts = [(field, (file.name, file.read_bytes())) for file in files]
-    return httpx2.post(f"{address}/predict/{task}", files=parts, data=fields, timeout=TIMEOUT_S)
+    return loopback.post(f"{address}/predict/{task}", files=parts, data=fields, timeout=TIMEOUT_S)
 
 
 def test_a_real_face_in_a_video_gets_a_pain_answer(address: str, clips: Path) -> None:
@@ -74,7 +75,7 @@ def test_valence_and_arousal_of_a_real_clip_come_from_face_and_voice(address: st
 
 
 def test_a_voice_without_a_picture_has_its_face_hallucinated(address: str, workplace: Path) -> None:
-    sound = voice_of(next((workplace / "affwild2" / "videos").glob("*.mp4")), workplace / "voice.wav")
+    sound = voice_of(next((workplace / "corpora" / "affwild2" / "videos").glob("*.mp4")), workplace / "voice.wav")
 
     reply = post(address, "valence-arousal", "audio", sound)
 
@@ -83,9 +84,13 @@ def test_a_voice_without_a_picture_has_its_face_hallucinated(address: str, workp
     assert answer["modalities"] == {"observed": ["voice"], "hallucinated": ["face"]}
 
 
-def test_the_service_answers_what_training_scored(address: str, workplace: Path) -> None:
+def test_the_service_answers_what_training_scored(
+    address: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No skew: the same clip through the service and through training's own preparation, torch and calibration."""
-    folder = RunFolder(workplace / "runs" / "pain")
+    monkeypatch.chdir(workplace)  # the run's corpus is named as in the README
+    monkeypatch.setenv("PKDOT_CACHE_DIR", str(workplace / "cache"))
+    folder = RunFolder(workplace / "runs" / "biovid")
     setting = prepare_setting(folder.config(), folder.scratch)
     scored = load_predictions(folder.path / "predictions" / "student-face.npz")
     clip = next(clip for clip in setting.corpus.clips if clip.id == scored.item[0])

@@ -1,6 +1,7 @@
 """A toy setting: a few invented people whose tensors carry their label, so that stages run in seconds."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,6 @@ from training.data import WindowSet
 from training.stage_config import SplitConfig, StageConfig, StudentConfig, TeacherConfig, TNetConfig
 from training.stages.setting import Setting
 from training.windows import FrameLabels
-
-torch.set_num_threads(1)  # toy networks: a second thread costs more than it brings, above all on busy cores
 
 PEOPLE = 12
 CLIPS_EACH = 5
@@ -70,52 +69,53 @@ def _tensor(name: str, config: RunConfig, truth: np.ndarray, noise: np.random.Ge
     return torch.from_numpy((3 * flat + noise.normal(0, 0.3, shape)).astype(np.float32))
 
 
+def make_toy_setting(task: str, scratch: Path) -> Setting:
+    """For each of the four tasks."""
+    config, noise = _config(task), np.random.default_rng(5)
+    n = PEOPLE * CLIPS_EACH
+    ordered = task in ("pain", "classification")
+    person, level = np.repeat(np.arange(PEOPLE), CLIPS_EACH), np.tile(np.arange(CLIPS_EACH), PEOPLE)
+    truth = level / (CLIPS_EACH - 1)
+    values = np.stack([2 * truth - 1, 1 - 2 * truth], axis=1).astype(np.float32) * 0.8
+    people = tuple(f"person{p:02d}" for p in range(PEOPLE))
+    labels = [np.tile(values[i], (50, 1)) if task == "valence-arousal" else None for i in range(n)]
+    clips = tuple(
+        Clip(f"clip{i}", people[person[i]], video=None, level=int(level[i]) if ordered else None, labels=labels[i])
+        for i in range(n)
+    )
+    windows = WindowSet(
+        store={name: _tensor(name, config, truth, noise) for name in config.modalities},
+        rows=torch.arange(n),
+        observed={name: torch.ones(n, dtype=torch.bool) for name in config.modalities},
+        targets=torch.from_numpy(level.astype(np.int64)) if ordered else torch.from_numpy(values),
+        person=torch.from_numpy(person),
+        clip=torch.arange(n),
+        spans_s=torch.tensor([[0.0, 2.0]], dtype=torch.float64).repeat(n, 1),
+        people=people,
+    )
+    split = split_clips(clips, config.splits, 0)
+    parts = {part: windows.of_clips([clip.id in getattr(split, part) for clip in clips]) for part in PARTS}
+    return Setting(
+        config=config,
+        corpus=Corpus(
+            name=config.corpus.kind,
+            task=config.task,
+            levels=LEVELS if ordered else (),
+            clips=clips,
+            signal_columns=(),
+            synthetic=True,
+            licence="CC0",
+            values=("a", "b") if task == "regression" else (),
+        ),
+        split=split,
+        frames=tuple(None if own is None else FrameLabels(np.arange(50) / 25, own) for own in labels),
+        device=torch.device("cpu"),
+        scratch=scratch,
+        **parts,
+    )
+
+
 @pytest.fixture
 def toy_setting(tmp_path: Path) -> Callable[[str], Setting]:
-    """`toy_setting(task)`, for each of the four tasks."""
-
-    def make(task: str) -> Setting:
-        config, noise = _config(task), np.random.default_rng(5)
-        n = PEOPLE * CLIPS_EACH
-        ordered = task in ("pain", "classification")
-        person, level = np.repeat(np.arange(PEOPLE), CLIPS_EACH), np.tile(np.arange(CLIPS_EACH), PEOPLE)
-        truth = level / (CLIPS_EACH - 1)
-        values = np.stack([2 * truth - 1, 1 - 2 * truth], axis=1).astype(np.float32) * 0.8
-        people = tuple(f"person{p:02d}" for p in range(PEOPLE))
-        labels = [np.tile(values[i], (50, 1)) if task == "valence-arousal" else None for i in range(n)]
-        clips = tuple(
-            Clip(f"clip{i}", people[person[i]], video=None, level=int(level[i]) if ordered else None, labels=labels[i])
-            for i in range(n)
-        )
-        windows = WindowSet(
-            store={name: _tensor(name, config, truth, noise) for name in config.modalities},
-            rows=torch.arange(n),
-            observed={name: torch.ones(n, dtype=torch.bool) for name in config.modalities},
-            targets=torch.from_numpy(level.astype(np.int64)) if ordered else torch.from_numpy(values),
-            person=torch.from_numpy(person),
-            clip=torch.arange(n),
-            spans_s=torch.tensor([[0.0, 2.0]], dtype=torch.float64).repeat(n, 1),
-            people=people,
-        )
-        split = split_clips(clips, config.splits, 0)
-        parts = {part: windows.of_clips([clip.id in getattr(split, part) for clip in clips]) for part in PARTS}
-        return Setting(
-            config=config,
-            corpus=Corpus(
-                name=config.corpus.kind,
-                task=config.task,
-                levels=LEVELS if ordered else (),
-                clips=clips,
-                signal_columns=(),
-                synthetic=True,
-                licence="CC0",
-                values=("a", "b") if task == "regression" else (),
-            ),
-            split=split,
-            frames=tuple(None if own is None else FrameLabels(np.arange(50) / 25, own) for own in labels),
-            device=torch.device("cpu"),
-            scratch=tmp_path,
-            **parts,
-        )
-
-    return make
+    """`toy_setting(task)`: as `make_toy_setting`, in the test's folder."""
+    return partial(make_toy_setting, scratch=tmp_path)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from torch import Tensor
 
@@ -24,10 +25,12 @@ from training.config import ConfigError, RunConfig
 from training.errors import NotConverged, TrainingError
 from training.failures import Failure
 from training.page import write_page
-from training.predictions import Predictions
+from training.predictions import Predictions, load_predictions
 from training.report import compare_all
 from training.run_folder import RunFolder
-from training.stages.methods import BASIC, METHODS, VARIATIONS
+from training.stages.calibration import fitted_temperature
+from training.stages.kept import load_row, load_teacher
+from training.stages.methods import BASIC, METHODS, ROWS, VARIATIONS
 from training.stages.setting import Setting
 from training.stages.student import StudentError, Trained, train_student
 from training.statistics import compare_scores
@@ -35,6 +38,8 @@ from training.table import adjusted, make_table
 from training.table_text import latex, markdown
 
 MakeSetting = Callable[[str], Setting]
+QUICK: dict[str, Any] = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
+QUICK["student"] = {"epochs": 1, "batch": 8, "k": 4}
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def toys(toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch) -> Callable[
 def test_the_table_has_every_row_for_every_seed_and_is_not_computed_twice(
     toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    config = toys("pain")
+    config = toys("pain", **QUICK)
 
     def refuse(*_: object) -> NoReturn:
         raise AssertionError("a finished table was prepared again")
@@ -90,7 +95,7 @@ def test_the_table_has_every_row_for_every_seed_and_is_not_computed_twice(
 def test_a_comparison_that_was_stopped_goes_on_with_the_row_it_had_not_done(
     toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    config = toys("pain")
+    config = toys("pain", **QUICK)
     compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
     trained = []
     finish = RunFolder.finish
@@ -108,8 +113,7 @@ def test_a_comparison_that_was_stopped_goes_on_with_the_row_it_had_not_done(
 def test_the_bar_counts_rows_from_those_that_were_done_so_that_one_cell_has_a_time_left_too(
     toys: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
-    config = toys("pain", **quick, student={"epochs": 1, "batch": 8, "k": 4})
+    config = toys("pain", **QUICK)
     compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
     capsys.readouterr()
 
@@ -123,7 +127,7 @@ def test_the_bar_counts_rows_from_those_that_were_done_so_that_one_cell_has_a_ti
 def test_a_comparison_made_before_there_was_a_constant_row_gets_it_without_training(
     toys: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    config = toys("pain")
+    config = toys("pain", **QUICK)
     compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
     (made,) = tmp_path.rglob("constant.npz")
     made.unlink()
@@ -138,6 +142,34 @@ def test_a_comparison_made_before_there_was_a_constant_row_gets_it_without_train
     # the toy people have every level equally often
     assert results["constant"][0].said.tolist() == [[0.2] * 5] * 15
     assert {file: file.stat().st_mtime_ns for file in others} == others
+
+
+def test_each_row_has_a_temperature_of_its_own_from_the_selection_people(
+    toys: Callable[..., RunConfig], toy_setting: MakeSetting, tmp_path: Path
+) -> None:
+    config = toys("classification", **QUICK)
+    compare(config, tmp_path, [0], BASIC[:1], folds=1, jobs=1)
+
+    folder = RunFolder(tmp_path / "seed-0" / "fold-0")
+    setting = replace(toy_setting("classification"), config=config)
+    nobody = replace(setting, test=setting.test.pick(torch.zeros(len(setting.test), dtype=torch.bool)))
+    _, constant, student = rows_of(config, BASIC[:1])
+    nets = {
+        "teacher-face+text": load_teacher(setting, folder),
+        student.file: load_row(setting, folder, ("face",), student.file, ROWS[BASIC[0]]),
+    }
+    metrics = folder.metrics()
+    assert {name for name in metrics if name.startswith("temperature")} == {f"temperature_fit {file}" for file in nets}
+    for (file, net), needed in zip(nets.items(), (("face", "text"), ("face",)), strict=True):
+        said = load_predictions(folder.path / "predictions" / f"{file}.npz")
+        fit = fitted_temperature(nobody, net, needed)
+        assert fit is not None
+        assert metrics[f"temperature_fit {file}"] == fit._asdict() | {
+            "test_ece_before": said.calibration_error(),
+            "test_ece_after": said.with_temperature().calibration_error(),
+        }
+        assert said.with_temperature().calibration_error() != said.calibration_error()
+    assert load_predictions(folder.path / "predictions" / f"{constant.file}.npz").calibrated is None
 
 
 def unsolved(z: Tensor, _: Tensor, *, blur: float) -> NoReturn:
@@ -166,8 +198,7 @@ def failing(
                 return train_student(setting, *others)
 
         monkeypatch.setattr("training.stages.kept.train_student", train)
-        quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
-        return toys("pain", **quick, student={"epochs": 1, "batch": 8, "k": 4})
+        return toys("pain", **QUICK)
 
     return make
 
@@ -282,8 +313,7 @@ def test_a_teacher_that_does_not_converge_ends_the_comparison(
 def test_every_row_trains_and_each_teacher_is_trained_once(
     toys: Callable[..., RunConfig], tmp_path: Path, task: str
 ) -> None:
-    quick = {name: {"epochs": 1, "batch": 8} for name in ("encoders", "teacher", "tnet")}
-    config = toys(task, **quick, student={"epochs": 1, "batch": 8, "k": 4})
+    config = toys(task, **QUICK)
     methods = [*METHODS, *VARIATIONS]
 
     results, failures, *_ = compare(config, tmp_path, [0], methods, folds=1, jobs=1)

@@ -1,7 +1,7 @@
 """Before the first stage: read the corpus, prepare its windows, and deal the people into parts."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,7 @@ from training.corpora.clip import Clip, Corpus
 from training.corpora.feature_corpus import FeatureCorpus
 from training.corpora.features import read_features
 from training.corpora.splits import PARTS, SplitError, split_clips
-from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
-from training.corpora.synthetic_features import synthesize_features
+from training.corpora.synthesize import SYNTHESIZE
 from training.data import WindowSet
 from training.distributed import world_device
 from training.face_nets.fetch import cached_face_nets
@@ -35,12 +34,6 @@ from training.stages.checks import check_encoders, check_parts, check_parts_left
 from training.stages.setting import Setting
 from training.tracking import tracking
 from training.windows import CorpusWindows, corpus_windows, to_deal
-
-SYNTHESIZE: Mapping[str, Callable[[Path], None]] = {
-    "biovid": synthesize_biovid,
-    "affwild2": synthesize_affwild2,
-    "features": synthesize_features,
-}
 
 FACIAL_MUSCLES: Final = ("corrugator", "zygomatic", "orbicularis", "frontalis")
 """What the name of a channel holds that is recorded on the face."""

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.testclient import TestClient
@@ -15,6 +14,7 @@ from starlette.testclient import TestClient
 from service.access.access import is_open
 from service.access.keys import new_key
 from service.settings import Settings
+from tests import loopback
 
 Open = Callable[[Settings], AbstractContextManager[Any]]
 GUARDED = (
@@ -256,11 +256,10 @@ def test_a_key_at_its_limit_is_told_so_at_the_headers_and_others_go_on(
         assert head.startswith(b"HTTP/1.1 429 ")  # and not 100: nothing of the body was asked for
         assert b"retry-after: 1\r\n" in head or b"retry-after: 2\r\n" in head
         assert b"\r\nserver-timing: upload;dur=" in head
-        assert (
-            httpx2.post(f"{url}/predict/pain", files=picture, headers=bearer(keys.free), timeout=60).status_code == 200
-        )
+        free = loopback.post(f"{url}/predict/pain", files=picture, headers=bearer(keys.free), timeout=60)
+        assert free.status_code == 200
     eventually(lambda: at_work() == 0)
-    assert httpx2.get(f"{url}/models", headers=bearer(keys.limited), timeout=60).status_code == 200
+    assert loopback.get(f"{url}/models", headers=bearer(keys.limited), timeout=60).status_code == 200
     eventually(lambda: " 429 rate_limited " in caplog.text)
     (line,) = [line for line in caplog.messages if " 429 rate_limited " in line]
     assert " key=limited " in line

@@ -15,9 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx2
 import numpy as np
 import pytest
+
+from tests import loopback
 
 ROOT = Path(__file__).parents[3]
 NAME = "JaneRoeBed4711.mov"
@@ -143,7 +144,7 @@ def test_nothing_of_a_recording_and_no_secret_is_kept_or_told(
 ) -> None:
     film = (clips / "face_noface.mov").read_bytes()
     headers = {"Authorization": f"Bearer {keys.free}", "Cookie": COOKIE}
-    with httpx2.Client(base_url=service.url, timeout=60, headers=headers) as client:
+    with loopback.Client(base_url=service.url, timeout=60, headers=headers) as client:
         answered = client.post(
             "/predict/valence-arousal",
             params={"patient": QUERY},

@@ -12,6 +12,7 @@ from service.access.access import Access
 from service.access.keys import new_key
 from service.probe import is_alive
 from service.settings import Settings, SettingsError
+from tests import loopback
 
 Open = Callable[[Settings], AbstractContextManager[Any]]
 Make = Callable[..., Any]
@@ -86,7 +87,7 @@ def test_a_client_that_breaks_off_over_tls_leaves_nothing_behind(
 
 def test_plain_http_on_the_port_of_tls_is_closed(settings: Settings, open_server: Open) -> None:
     with open_server(settings) as live, pytest.raises(httpx2.TransportError):
-        httpx2.get(f"http://127.0.0.1:{live.port}/health/live")
+        loopback.get(f"http://127.0.0.1:{live.port}/health/live")
 
 
 def test_a_renewed_certificate_is_used_from_the_next_connection_on(

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx2
 import numpy as np
 import pytest
+
+from tests import loopback
 
 ROOT = Path(__file__).parents[3]
 SERVE, LOSING = ["-m", "service"], [str(Path(__file__).with_name("losing.py"))]
@@ -83,7 +84,7 @@ def answer(connection: socket.socket) -> bytes:
 
 def in_flight(service: Service, task: str) -> Callable[[], bool]:
     wanted = f'requests_in_flight{{task="{task}"}} 1.0'
-    return lambda: wanted in httpx2.get(f"{service.url}/metrics", timeout=WITHIN_S).text
+    return lambda: wanted in loopback.get(f"{service.url}/metrics", timeout=WITHIN_S).text
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 
 from models.inputs.face import FaceTracker
 from service.server import Server
+from tests import loopback
 
 from .test_streaming import WAIT_S, gate_frames
 
@@ -156,12 +157,12 @@ def test_a_full_house_is_refused_at_the_headers_until_a_place_is_free(
     with connected(live.port) as holder:
         holder.sendall(HEAD % (100_000, b"") + PART)
         eventually(lambda: at_work(live) == 1)
-        refused = httpx2.post(url, files=picture, timeout=60)
+        refused = loopback.post(url, files=picture, timeout=60)
     eventually(lambda: at_work(live) == 0)
 
     assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
     assert 1 <= int(refused.headers["retry-after"]) <= 60
-    assert httpx2.post(url, files=picture, timeout=60).status_code == 200
+    assert loopback.post(url, files=picture, timeout=60).status_code == 200
 
 
 def test_the_budget_of_all_uploads_is_refused_at_the_headers(
@@ -227,7 +228,7 @@ def test_a_client_that_leaves_frees_its_place_and_is_counted(
             assert decoding.wait(WAIT_S)
     eventually(lambda: at_work(live) == 0)
 
-    metrics = httpx2.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
+    metrics = loopback.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
     assert f'pkdot_cancelled_total{{stage="{stage}"}} 1.0' in metrics
     assert 'code="client_gone",status="499"' in metrics
     assert "pkdot_spool_bytes 0.0" in metrics
@@ -246,7 +247,7 @@ def test_health_answers_at_once_while_recordings_are_decoded(
     gate_frames(monkeypatch, busy)
     live = make_server(sandbox="off")
     video = (clips / "face_noface.mov").read_bytes()
-    with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
+    with loopback.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
 
         def predict() -> int:
             return client.post("/predict/pain", files={"video": video}).status_code
@@ -266,7 +267,7 @@ def test_health_answers_at_once_while_recordings_are_decoded(
 
 def test_an_idle_connection_is_kept_for_the_next_request(make_server: Callable[..., LiveServer], clips: Path) -> None:
     live = make_server()
-    with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
+    with loopback.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
         for _ in range(2):
             reply = client.post("/predict/pain", files={"frames": (clips / "single_face.jpg").read_bytes()})
             assert "connection" not in reply.headers
@@ -329,7 +330,7 @@ def test_a_second_signal_ends_the_draining_but_not_what_is_at_work(
 
 
 def get(url: str) -> httpx2.Response:
-    return httpx2.get(url, timeout=60)
+    return loopback.get(url, timeout=60)
 
 
 def answers(url: str) -> bool:

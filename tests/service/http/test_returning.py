@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from service.access.keys import new_key
+from tests import loopback
 
 from .raw_http import form, part
 from .raw_http import post as raw_request
@@ -45,11 +45,11 @@ def test_a_repeat_joins_the_run_that_has_the_last_place(
     origin = {"origin": "https://desk.example"} if page else {}  # the gate leaves these to the app
 
     def post(name: str) -> Any:
-        headers = {"content-type": FORM, "authorization": f"Bearer {token}", "accept": accept, **origin}
-        return httpx2.post(f"{url}/predict/pain", content=body, headers=headers | {"idempotency-key": name}, timeout=60)
+        headers = {"content-type": FORM, "authorization": f"Bearer {token}", "accept": accept, "idempotency-key": name}
+        return loopback.post(f"{url}/predict/pain", content=body, headers=headers | origin, timeout=60)
 
     def results() -> dict[str, float]:
-        return shared(httpx2.get(f"{url}/metrics", timeout=60).text)
+        return shared(loopback.get(f"{url}/metrics", timeout=60).text)
 
     with socket.create_connection(("127.0.0.1", live.port)) as leaving:
         leaving.sendall(raw_request(body, "Idempotency-Key: k", f"Authorization: Bearer {token}", f"Accept: {accept}"))

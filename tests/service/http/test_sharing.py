@@ -11,12 +11,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.testclient import TestClient
 
 from service.errors import NotReady
 from service.middleware import Exchange
+from tests import loopback
 
 from .raw_http import form, part
 from .raw_http import post as raw_request
@@ -274,10 +274,10 @@ def test_a_run_in_lines_that_nobody_comes_back_for_is_given_up(
     gated.open.set()
     url = f"http://127.0.0.1:{live.port}"
     headers = {"content-type": FORM, "idempotency-key": "k", "accept": LINES}
-    reply = httpx2.post(f"{url}/predict/pain", content=body, headers=headers, timeout=60)
+    reply = loopback.post(f"{url}/predict/pain", content=body, headers=headers, timeout=60)
 
     assert lines_of(reply)[-1]["type"] == "summary"
-    assert shared(httpx2.get(f"{url}/metrics", timeout=60).text) == {"new": 2}
+    assert shared(loopback.get(f"{url}/metrics", timeout=60).text) == {"new": 2}
 
 
 def test_a_reader_who_does_not_read_keeps_no_repeat_waiting(
@@ -332,11 +332,11 @@ def test_twins_run_once_and_a_repeat_joins_the_run_of_a_client_that_left(
 
     def post(request_id: str, **more: str) -> Any:
         headers = {"content-type": FORM, "x-request-id": request_id, **more}
-        return httpx2.post(f"{url}/predict/pain", content=body, headers=headers, timeout=60)
+        return loopback.post(f"{url}/predict/pain", content=body, headers=headers, timeout=60)
 
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(post, "repeat", **{"idempotency-key": "k", "accept": accept}), pool.submit(post, "twin")]
-        eventually(lambda: shared(httpx2.get(f"{url}/metrics", timeout=60).text).get("joined") == 2)
+        eventually(lambda: shared(loopback.get(f"{url}/metrics", timeout=60).text).get("joined") == 2)
         gated.open.set()
         repeat, twin = (future.result() for future in asked)
 

@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from service.cores import Cores, Share
 from service.middleware import Exchange
 from service.ndjson import wants_lines
 from service.pipeline import WINDOWS_AHEAD
+from tests import loopback
 
 Waiting = Callable[[], AbstractContextManager[None]]
 LINES = {"accept": "application/x-ndjson"}
@@ -47,7 +49,7 @@ def lines_of(reply: httpx2.Response) -> list[dict[str, Any]]:
 def streamed(live: Any, video: bytes, headers: dict[str, str] = LINES, **fields: str) -> Any:
     """The answer of a real service, whose lines are read as they come."""
     url = f"http://127.0.0.1:{live.port}{PAIN}"
-    return httpx2.stream("POST", url, files={"video": video}, data=fields, headers=headers, timeout=60)
+    return loopback.stream("POST", url, files={"video": video}, data=fields, headers=headers, timeout=60)
 
 
 def gate_frames(monkeypatch: pytest.MonkeyPatch, gate: Callable[[float, Callable[[], None]], None]) -> None:
@@ -266,6 +268,7 @@ def test_a_deadline_that_passes_in_mid_stream_is_the_last_line(
     def gate(time_s: float, tick: Callable[[], None]) -> None:
         while time_s > 2.0:
             tick()
+            time.sleep(0.01)
 
     gate_frames(monkeypatch, gate)
     client = make_client(sandbox="off")
@@ -517,7 +520,7 @@ def test_a_client_that_leaves_in_mid_stream_frees_its_place_and_its_decoder(
     eventually(lambda: resources.admission.at_work == 0)
     eventually(lambda: gc.collect() >= 0 and tracker.alive == 0)
 
-    metrics = httpx2.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
+    metrics = loopback.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
     assert 'pkdot_decoder_exits_total{cause="cancelled"} 1.0' in metrics
     assert 'code="client_gone",status="499"' in metrics
     assert "pkdot_queue_items 0.0" in metrics

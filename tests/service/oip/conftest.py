@@ -153,8 +153,11 @@ def expected_output(inputs: InputSpec, arrays: Arrays, width: int, *, bounded: b
 
 @pytest.fixture(scope="session")
 def client(folder: Path, open_client: Open) -> Iterator[TestClient]:
-    """An app with default settings, ready; shared by tests that leave it as it is."""
-    with open_client(Settings(bundles=folder)) as client:
+    """An app with default settings, ready; shared by tests that leave it as it is.
+
+    Here and below there is no sandbox: only tensors come, and nothing is decoded.
+    """
+    with open_client(Settings(bundles=folder, sandbox="off")) as client:
         yield client
 
 
@@ -162,13 +165,15 @@ def client(folder: Path, open_client: Open) -> Iterator[TestClient]:
 def make_client(folder: Path, open_client: Open) -> Iterator[Callable[..., TestClient]]:
     """`make_client(max_upload_bytes=…)`: a ready app of its own."""
     with ExitStack() as stack:
-        yield lambda **values: stack.enter_context(open_client(Settings.model_validate({"bundles": folder} | values)))
+        yield lambda **values: stack.enter_context(
+            open_client(Settings.model_validate({"bundles": folder, "sandbox": "off"} | values))
+        )
 
 
 @pytest.fixture(scope="session")
 def live(folder: Path, open_server: Open) -> Iterator[Any]:
     """A ready app behind uvicorn, on a free port of the loopback; shared by tests that leave it as it is."""
-    with open_server(Settings(bundles=folder, port=0)) as server:
+    with open_server(Settings(bundles=folder, port=0, sandbox="off")) as server:
         yield server
 
 

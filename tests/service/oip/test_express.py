@@ -26,7 +26,7 @@ OURS = frozenset({"date", "x-request-id", "server-timing", "endpoint-load-metric
 @pytest.fixture
 def live(folder: Path, open_server: Callable[..., Any]) -> Iterator[Any]:
     """A server whose counters begin at 0, and which may be drained."""
-    with open_server(Settings(bundles=folder, port=0)) as server:
+    with open_server(Settings(bundles=folder, port=0, sandbox="off")) as server:
         yield server
 
 
@@ -214,7 +214,7 @@ def test_a_key_is_asked_for_and_counted_here_too(
         assert go.wait(60)
         return run_checked(runner, *arguments)
 
-    with open_server(Settings(bundles=folder, port=0, api_keys_file=tmp_path / "keys.txt")) as live:
+    with open_server(Settings(bundles=folder, port=0, sandbox="off", api_keys_file=tmp_path / "keys.txt")) as live:
         monkeypatch.setattr(GraphRunner, "run_checked", wait)
         monkeypatch.setattr("service.quick.QUICK_S", 0.0)
         monkeypatch.setattr("service.quick.LONE_S", 0.0)
@@ -271,7 +271,10 @@ def test_the_event_loop_computes_what_is_short_only_while_nothing_else_goes_on(
 
 
 def test_as_many_as_are_allowed_are_answered_at_once(folder: Path, open_server: Callable[..., Any]) -> None:
-    with open_server(Settings(bundles=folder, port=0, max_concurrent_requests=8)) as live, ExitStack() as stack:
+    with (
+        open_server(Settings(bundles=folder, port=0, sandbox="off", max_concurrent_requests=8)) as live,
+        ExitStack() as stack,
+    ):
         talks = [stack.enter_context(talking(live)) for _ in range(8)]
         for _ in range(10):
             for connection, _ in talks:

@@ -18,7 +18,7 @@ from .test_live_server import LiveServer
 @pytest.fixture
 def live(folder: Path, open_server: Callable[..., Any]) -> Iterator[Any]:
     """A server that nobody has asked anything."""
-    with open_server(Settings(bundles=folder, port=0)) as server:
+    with open_server(Settings(bundles=folder, port=0, sandbox="off")) as server:
         yield server
 
 
@@ -26,7 +26,7 @@ def test_a_place_is_free_before_the_next_request_on_the_connection(
     folder: Path, open_server: Callable[..., Any], trips: list[bool]
 ) -> None:
     with (
-        open_server(Settings(bundles=folder, port=0, max_concurrent_requests=1)) as live,
+        open_server(Settings(bundles=folder, port=0, sandbox="off", max_concurrent_requests=1)) as live,
         talking(live) as (connection, file),
     ):
         connection.sendall(2 * infer())

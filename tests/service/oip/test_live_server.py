@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import httpx2
 import pytest
 
 from service.server import Server
+from tests import loopback
 
 HEADER = "inference-header-content-length"
 PAIN = "/v2/models/pain/infer"
@@ -40,7 +40,7 @@ def request(rows: int, size: int) -> bytes:
 
 
 def samples(live: LiveServer) -> dict[str, str]:
-    text = httpx2.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
+    text = loopback.get(f"http://127.0.0.1:{live.port}/metrics", timeout=60).text
     return dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import httpx2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from service.settings import Settings
+from tests import loopback
 
 WAIT_S = 30.0
 
@@ -105,7 +105,7 @@ def live(bundles_folder: Path, open_server: Callable[[Settings], AbstractContext
 
 
 def read_metrics(port: int) -> dict[str, float]:
-    lines = httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text.splitlines()
+    lines = loopback.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text.splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
 
 

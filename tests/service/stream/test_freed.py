@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
+
+from tests import loopback
 
 RELOAD = "/admin/bundles/reload"
 TOKEN = "open-sesame"
@@ -44,7 +45,7 @@ def test_a_stream_keeps_no_bundle_but_its_own(
 def reload(live: Any) -> Any:
     """What a reload has changed."""
     url = f"http://127.0.0.1:{live.port}{RELOAD}"
-    return httpx2.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).json()
+    return loopback.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60).json()
 
 
 @pytest.mark.usefixtures("no_collector")

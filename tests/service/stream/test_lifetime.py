@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from service.access.keys import new_key
 from service.settings import Settings
+from tests import loopback
 
 ROOT = Path(__file__).parents[3]
 VIDEO = {"video": {"fps": 10}}
@@ -189,7 +189,7 @@ def test_sigterm_closes_streams_with_1001_and_new_ones_too(
             assert client.hear_all()[1] == 1001
             with talk(port, "pain", VIDEO) as late:
                 assert late.hear_all() == ([], 1001)
-            assert httpx2.get(f"http://127.0.0.1:{port}/health/live", timeout=60).status_code == 200
+            assert loopback.get(f"http://127.0.0.1:{port}/health/live", timeout=60).status_code == 200
             process.send_signal(signal.SIGTERM)  # the pause has been long enough
             assert silent.hear_all()[1] in {1001, 4408}
 

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +16,7 @@ from models.nets.network import NetworkSpec
 from models.nets.student import Student
 from models.spec import InputSpec, WaveformSpec
 from service.settings import Settings
+from tests import loopback
 from training.stages.export import OUTPUT, Graph, to_onnx
 from training.stages.golden import golden_windows
 
@@ -105,7 +105,7 @@ def test_a_recording_is_answered_with_what_torch_says_of_its_sound(port: int, st
     sound = read_sound(clip, SAMPLES, MediaLimits())
     assert sound is not None
 
-    reply = httpx2.post(f"http://127.0.0.1:{port}/predict/valence-arousal", files={"video": clip}, timeout=60)
+    reply = loopback.post(f"http://127.0.0.1:{port}/predict/valence-arousal", files={"video": clip}, timeout=60)
 
     assert reply.status_code == 200, reply.text
     windows = reply.json()["windows"]
@@ -121,10 +121,10 @@ def test_tensors_and_streams_are_answered_alike(
     windows = (speech[: 3 * SAMPLES].reshape(3, SAMPLES) / 32768).astype(np.float32)
     expected = answers(student, windows)
 
-    (fed,) = httpx2.get(f"http://127.0.0.1:{port}/v2/models/heard", timeout=60).json()["inputs"]
+    (fed,) = loopback.get(f"http://127.0.0.1:{port}/v2/models/heard", timeout=60).json()["inputs"]
     assert fed == {"name": "voice", "datatype": "FP32", "shape": [-1, SAMPLES]}
     asked = {"inputs": [{"name": "voice", "datatype": "FP32", "shape": [3, SAMPLES], "data": windows.ravel().tolist()}]}
-    reply = httpx2.post(f"http://127.0.0.1:{port}/v2/models/heard/infer", json=asked, timeout=60)
+    reply = loopback.post(f"http://127.0.0.1:{port}/v2/models/heard/infer", json=asked, timeout=60)
     assert reply.status_code == 200, reply.text
     by_name = {output["name"]: output["data"] for output in reply.json()["outputs"]}
     np.testing.assert_allclose(np.reshape(by_name["values"], (3, 2)), expected, atol=1e-4)

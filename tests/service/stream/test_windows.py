@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests import loopback
 
 pytestmark = pytest.mark.usefixtures("all_pictures_wait")
 VIDEO = {"fps": 10}
@@ -19,7 +20,7 @@ EPOCH_S = 1_700_000_000
 
 
 def predict(port: int, task: str, **form: Any) -> dict[str, Any]:
-    reply = httpx2.post(f"http://127.0.0.1:{port}/predict/{task}", timeout=60, **form)
+    reply = loopback.post(f"http://127.0.0.1:{port}/predict/{task}", timeout=60, **form)
     assert reply.status_code == 200, reply.text
     answer: dict[str, Any] = reply.json()
     return answer

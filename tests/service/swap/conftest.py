@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models import bundle as bundle_format
 from models.spec import FeatureSpec, InputSpec
+from tests import loopback
 
 OPSET, IR_VERSION = 18, 9
 NUMBERS = (1.0, 2.0, 3.0, 4.0)
@@ -72,7 +73,7 @@ class Caller:
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self.client = httpx2.Client(base_url=self.url, timeout=60)
+        self.client = loopback.Client(base_url=self.url, timeout=60)
 
     def infer(self, model: str = "load", *, request_id: str = "", rows: int = 1) -> httpx2.Response:
         tensor = {"name": "eda", "datatype": "FP32", "shape": [rows, 4], "data": [*NUMBERS] * rows}

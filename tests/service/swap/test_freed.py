@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from service.settings import Settings
+from tests import loopback
 
 TOKEN = "open-sesame"
 JPEG_HEAD = b"\xff\xd8\xff\xe0"
@@ -29,7 +28,7 @@ def test_a_refused_recording_does_not_keep_the_bundle_that_it_was_for(
     try:
         with open_server(Settings.model_validate(values)) as live:
             replaced = weakref.ref(live.server.lifecycle.require().shelf.bundles[0])
-            with httpx2.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
+            with loopback.Client(base_url=f"http://127.0.0.1:{live.port}", timeout=60) as client:
                 refused = client.post("/predict/pain", files={"frames": ("face.jpg", JPEG_HEAD * 100)})
                 shutil.rmtree(folder)
                 make_pain_bundle(folder, seed=1)

@@ -19,11 +19,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from service.errors import ReloadRunning, UnreadableMedia
 from service.settings import Settings
+from tests import loopback
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "open-sesame"
@@ -322,7 +322,7 @@ def test_sighup_reloads_a_real_process_and_a_bad_bundle_leaves_it_as_it_was(tmp_
         line_with(process.stderr, rf"^pkdot: canary \(0\.25\): load {candidate}$")
 
         def listed() -> str:
-            return str(httpx2.get(f"{url}/models", timeout=PATIENCE_S).json()["models"][0]["version"])
+            return str(loopback.get(f"{url}/models", timeout=PATIENCE_S).json()["models"][0]["version"])
 
         assert listed() == old
         new = replace_bundle(write, tmp_path / "bundles" / "load", 2.0)

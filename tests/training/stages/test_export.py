@@ -1,10 +1,12 @@
 """What leaves the house: a bundle that computes what torch computes, and holds nobody."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -14,12 +16,14 @@ from numpy.typing import NDArray
 
 from models import bundle
 from models.nets.student import Student
+from tests.training.conftest import make_toy_setting
 from training.replacing import FolderInUseError
 from training.stages.calibration import calibrate
 from training.stages.export import ExportError, Graph, Measured, export_bundle, prove_equal, revision_of
 from training.stages.setting import Setting
 
 MakeSetting = Callable[[str], Setting]
+OfFeatures = Callable[[str], tuple[Setting, bundle.Bundle]]
 Students = Mapping[tuple[str, ...], Student]
 
 
@@ -33,27 +37,38 @@ def measured(setting: Setting, students: Students, **scores: float) -> Measured:
     return Measured({a: calibrate(setting, net, a)[0] for a, net in students.items()}, scores, groups)
 
 
-@pytest.fixture
-def any_face_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Face nets that find nothing, since this is not about them."""
-    nets = tmp_path / "nets"
-    nets.mkdir()
+class Exported(NamedTuple):
+    """A bundle with a graph for each set of valence-arousal, and one of the voice alone that replaced a copy of it."""
+
+    setting: Setting
+    made: bundle.Bundle
+    again: bundle.Bundle
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Read only: tests share it, since writing a graph takes seconds. Its face nets find nothing."""
+    place = tmp_path_factory.mktemp("exported")
+    (place / "nets").mkdir()
     for name in ("detector_short.onnx", "detector_full.onnx", "landmarks.onnx"):
-        (nets / name).write_bytes(_any_onnx())
-    monkeypatch.setattr("training.stages.export.cached_face_nets", lambda: nets)
-
-
-@pytest.mark.usefixtures("any_face_nets")
-def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_first(
-    toy_setting: MakeSetting, tmp_path: Path
-) -> None:
-    setting = toy_setting("valence-arousal")
+        (place / "nets" / name).write_bytes(_any_onnx())
+    setting = make_toy_setting("valence-arousal", place)
     students = {available: setting.new_student(available).eval() for available in setting.config.students}
-    to = tmp_path / "bundle"
+    with torch.no_grad():  # the face's expects another error of each window, as a trained one does
+        students["face",].tnet("voice").doubt[2].weight.normal_(generator=torch.Generator().manual_seed(3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.stages.export.cached_face_nets", lambda: place / "nets")
+        made = export_bundle(setting, students, measured(setting, students), place / "made")
+        shutil.copytree(place / "made", place / "again")
+        fewer = {("voice",): students["voice",]}
+        scores = {"ccc_mean": -0.00045678, "rmse_valence": 0.25, "rmse_arousal": 1234.5, "frames": 1250.0}
+        again = export_bundle(setting, fewer, measured(setting, fewer, **scores), place / "again")
+    return Exported(setting, made, again)
 
-    made = export_bundle(setting, students, measured(setting, students), to)
-    fewer = {("voice",): students["voice",]}
-    again = export_bundle(setting, fewer, measured(setting, fewer), to)
+
+def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_first(exported: Exported) -> None:
+    made, again = exported.made, exported.again
+    to = again.path
 
     assert {frozenset(g.available) for g in made.manifest.graphs} == {
         frozenset({"face"}), frozenset({"voice"}), frozenset({"face", "voice"})
@@ -66,14 +81,13 @@ def test_a_bundle_holds_a_graph_for_each_set_and_a_second_export_replaces_the_fi
     card = (to / "card.md").read_text()
     assert "synthetic" in card
     assert "female 0.400 (3 people, 15 items), male 0.500 (2 people, 10 items); worst female, gap 0.100" in card
-    assert not to.with_name("bundle.part").exists()
+    shown = {"ccc_mean": "-0.000457", "rmse_valence": "0.250", "rmse_arousal": "1234", "frames": "1250"}
+    assert [f"| {name} | {value} |" in card for name, value in shown.items()] == [True] * 4
+    assert not to.with_name(f"{to.name}.part").exists()
 
 
-def test_a_bundle_holds_no_window_of_a_participant(toy_setting: MakeSetting, tmp_path: Path) -> None:
-    setting = toy_setting("valence-arousal")
-    students = {("voice",): setting.new_student(("voice",)).eval()}
-
-    made = export_bundle(setting, students, measured(setting, students), tmp_path / "b")
+def test_a_bundle_holds_no_window_of_a_participant(exported: Exported) -> None:
+    setting, made = exported.setting, exported.again
 
     golden, output = made.golden(made.manifest.graphs[0])
     everyone = torch.cat([part.tensor("voice") for part in (setting.train, setting.select, setting.calibrate)])
@@ -82,12 +96,25 @@ def test_a_bundle_holds_no_window_of_a_participant(toy_setting: MakeSetting, tmp
     assert made.manifest.inputs.face is None
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_a_bundle_of_features_says_what_its_outputs_are(toy_setting: MakeSetting, tmp_path: Path, task: str) -> None:
-    setting = toy_setting(task)
-    students = {("face",): setting.new_student(("face",)).eval()}
+@pytest.fixture(scope="module")
+def of_features(tmp_path_factory: pytest.TempPathFactory) -> OfFeatures:
+    """`of_features(task)`: a setting whose corpus has a note, with values of some 50,000, and its bundle. Read only."""
 
-    bundle_of_features = export_bundle(setting, students, measured(setting, students), tmp_path / "b")
+    @cache
+    def make(task: str) -> tuple[Setting, bundle.Bundle]:
+        place = tmp_path_factory.mktemp(task)
+        toy = make_toy_setting(task, place)
+        setting = toy if task == "classification" else with_values(toy, 1e4, 5e4)
+        setting = replace(setting, corpus=replace(setting.corpus, notes=("Facial EMG is used.",)))
+        students = {("face",): setting.new_student(("face",)).eval()}
+        return setting, export_bundle(setting, students, measured(setting, students), place / "b")
+
+    return make
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_bundle_of_features_says_what_its_outputs_are(of_features: OfFeatures, task: str) -> None:
+    setting, bundle_of_features = of_features(task)
 
     made = bundle_of_features.manifest
     _, output = bundle_of_features.golden(made.graphs[0])
@@ -105,11 +132,10 @@ def with_values(setting: Setting, factor: float, shift: float) -> Setting:
     return replace(setting, **changed)
 
 
-def test_a_bundle_of_values_is_checked_in_standard_deviations(toy_setting: MakeSetting, tmp_path: Path) -> None:
-    setting = with_values(toy_setting("regression"), 1e4, 5e4)
-    students = {("face",): setting.new_student(("face",)).eval()}
-
-    made = export_bundle(setting, students, measured(setting, students), tmp_path / "b")
+def test_a_bundle_of_values_is_checked_in_standard_deviations(
+    of_features: OfFeatures,
+) -> None:
+    setting, made = of_features("regression")
 
     (graph,) = made.manifest.graphs
     output, std = made.golden(graph)[1].astype(np.float64), setting.train.targets.std(dim=0, correction=0).numpy()
@@ -172,12 +198,10 @@ def test_an_answer_is_the_same_in_any_batch_to_a_share_of_a_standard_deviation(
         prove(setting, off=0.0, alone=5e-5 * std)
 
 
-def test_a_manifest_holds_the_notes_of_the_protocol(toy_setting: MakeSetting, tmp_path: Path) -> None:
-    setting = toy_setting("classification")
-    setting = replace(setting, corpus=replace(setting.corpus, notes=("Facial EMG is used.",)))
-    students = {("face",): setting.new_student(("face",)).eval()}
-
-    made = export_bundle(setting, students, measured(setting, students), tmp_path / "b")
+def test_a_manifest_holds_the_notes_of_the_protocol(
+    of_features: OfFeatures,
+) -> None:
+    _, made = of_features("classification")
 
     assert made.manifest.provenance.notes == ("Facial EMG is used.",)
     assert "- Facial EMG is used." in (made.path / "card.md").read_text()
@@ -217,7 +241,7 @@ def test_a_bundle_is_never_written_over_something_else(toy_setting: MakeSetting,
 def test_an_export_that_computes_something_else_is_refused(
     toy_setting: MakeSetting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting = toy_setting("pain")
+    setting = toy_setting("classification")
     students = {("face",): setting.new_student(("face",)).eval()}
     found = measured(setting, students)
     monkeypatch.setattr("training.stages.export.PARITY", -1.0)
@@ -228,18 +252,10 @@ def test_an_export_that_computes_something_else_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.usefixtures("any_face_nets")
-def test_a_graph_says_how_its_expected_errors_spread_over_the_selection_people(
-    toy_setting: MakeSetting, tmp_path: Path
-) -> None:
-    setting = toy_setting("valence-arousal")
-    students = {available: setting.new_student(available).eval() for available in [("face",), ("voice",)]}
-    with torch.no_grad():
-        students["face",].tnet("voice").doubt[2].weight.normal_(generator=torch.Generator().manual_seed(3))
+def test_a_graph_says_how_its_expected_errors_spread_over_the_selection_people(exported: Exported) -> None:
+    setting, made = exported.setting, exported.made
 
-    made = export_bundle(setting, students, measured(setting, students), tmp_path / "bundle")
-
-    varied, constant = made.manifest.graphs
+    varied, constant, _ = made.manifest.graphs
     session = onnxruntime.InferenceSession(made.file(varied.file), providers=["CPUExecutionProvider"])
     windows = setting.select.with_all(["face"])
     (said,) = session.run([varied.uncertainty["voice"]], {varied.inputs["face"]: windows.tensor("face").numpy()})

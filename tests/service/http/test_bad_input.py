@@ -232,7 +232,7 @@ def test_predicted_work_of_running_uploads_is_refused_at_the_headers(live: Any, 
     ):
         patch.setattr(rate, "predict", lambda kind, size: size * 1e-3 if kind == "pain" else 0.0)
         first.sendall(closing(body)[:500])
-        eventually(lambda: admission.coming_s() > 100)
+        eventually(lambda: coming_s(live) > 100)
         second.sendall(closing(body, "Expect: 100-continue")[: -len(body)])
         with second.makefile("rb") as file:
             reply = read_reply(file)
@@ -241,7 +241,12 @@ def test_predicted_work_of_running_uploads_is_refused_at_the_headers(live: Any, 
     assert outcome([reply]) == (503, "overloaded")
     assert 60 <= int(reply.headers["retry-after"]) <= 60
     eventually(lambda: admission.at_work == 0)
-    assert admission.coming_s() == 0
+    assert coming_s(live) == 0
+
+
+def coming_s(live: Any) -> float:
+    """Predicted work of all uploads on their way."""
+    return sum(place.coming_s for place in live.server.lifecycle.resources.admission.places)
 
 
 def held(live: Any) -> dict[str, float]:
@@ -250,7 +255,7 @@ def held(live: Any) -> dict[str, float]:
     return {
         "places": resources.admission.at_work,
         "bytes": resources.admission.spool_bytes,
-        "predicted": resources.admission.coming_s(),
+        "predicted": coming_s(live),
         "recordings": resources.pipeline.decoders.unfinished,
         "windows": resources.batcher.queue_items,
         "connections": len(live.server.server_state.connections),

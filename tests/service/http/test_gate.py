@@ -166,7 +166,7 @@ def test_a_queue_beyond_the_deadline_is_refused_before_the_body(
 
 def test_tensors_do_not_wait_for_recordings_that_are_decoded(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = live.server.lifecycle.require()
-    monkeypatch.setattr(resources.pipeline.decoders, "predicted_wait_s", lambda _: 25.0)
+    monkeypatch.setattr(resources.pipeline.decoders, "predicted_wait_s", lambda *_: 25.0)
     with pytest.raises(DeadlineExceeded, match=r"take 25\.0 s, too much of the 20\.0 s"):
         resources.refuse_recording(Kind("pain", "any", decodes=True), 20.0, None)
     assert resources.admission.queued_s(Kind("pain", "any", decodes=True), None) == 25.0

@@ -124,3 +124,26 @@ def save_pretrained(tmp_path: Path) -> Callable[[str, Callable[[], tuple[Any, di
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network, so no waiting for it either."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def tiny_whisper() -> tuple[Any, dict[str, Any]]:
+    """A model of 32 mel bands, and its feature extractor's settings."""
+    import transformers
+
+    config = transformers.WhisperConfig(
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_mel_bins=32,
+        max_source_positions=32,
+        vocab_size=50,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    return transformers.WhisperModel(config), {"sampling_rate": 16000, "hop_length": 160}

@@ -16,6 +16,7 @@ from models.nets.encoder_spec import EncoderSpec
 from models.nets.encoders import build_encoder
 from models.nets.errors import HuggingFaceError
 from models.spec import FaceSpec, InputSpec, LogMelSpec
+from tests.models.nets.conftest import tiny_whisper
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("no_hub")
@@ -44,26 +45,6 @@ def ast() -> tuple[Any, dict[str, Any]]:
         **SMALL, patch_size=8, frequency_stride=4, time_stride=4, max_length=64, num_mel_bins=32
     )
     return transformers.ASTForAudioClassification(config), {"sampling_rate": 16000, "mean": -5.0, "std": 3.0}
-
-
-def whisper() -> tuple[Any, dict[str, Any]]:
-    config = transformers.WhisperConfig(
-        d_model=16,
-        encoder_layers=2,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        num_mel_bins=32,
-        max_source_positions=32,
-        vocab_size=50,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    return transformers.WhisperModel(config), {"sampling_rate": 16000, "hop_length": 160}
 
 
 def wav2vec2() -> tuple[Any, dict[str, Any]]:
@@ -98,7 +79,7 @@ MODELS: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "mae": lambda: (transformers.ViTMAEModel(transformers.ViTMAEConfig(**VISION)), PICTURES),
     "bert": lambda: (transformers.BertModel(transformers.BertConfig(**SMALL, vocab_size=50)), PICTURES),
     "ast": ast,
-    "whisper": whisper,
+    "whisper": tiny_whisper,
     "wav2vec2": wav2vec2,
 }
 

@@ -13,6 +13,7 @@ from models.nets.encoder_spec import EncoderSpec
 from models.nets.encoders import EncoderError, build_encoder
 from models.nets.errors import HuggingFaceError
 from models.spec import InputSpec, LogMelSpec, VoiceSpec, WaveformSpec
+from tests.models.nets.conftest import tiny_whisper
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("no_hub")
@@ -52,26 +53,6 @@ def moonshine() -> tuple[Any, dict[str, Any]]:
     return transformers.MoonshineModel(config), SETTINGS | {"do_normalize": False}
 
 
-def whisper() -> tuple[Any, dict[str, Any]]:
-    config = transformers.WhisperConfig(
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        num_mel_bins=16,
-        max_source_positions=32,
-        vocab_size=50,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-    )
-    return transformers.WhisperModel(config), {"sampling_rate": 16000, "hop_length": 160}
-
-
 FAMILIES = {
     "wav2vec2": speech("Wav2Vec2"),
     "wav2vec2 with layer norm": speech("Wav2Vec2", **LAYERS),
@@ -90,7 +71,7 @@ MODELS = FAMILIES | {
     "conformer with relative positions": speech("Wav2Vec2Conformer"),
     "that leaves much out": speech("Wav2Vec2", mask_time_prob=0.9, mask_time_length=500, layerdrop=0.9),
     "vit": lambda: (transformers.ViTModel(transformers.ViTConfig(**SMALL, image_size=32, patch_size=8)), {}),
-    "whisper": whisper,
+    "whisper": tiny_whisper,
 }
 
 

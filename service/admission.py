@@ -38,11 +38,15 @@ class Place:
             self.spool_bytes += self.admission.take_bytes(total_bytes - self.spool_bytes, self.step_bytes)
             self.coming_s = self.admission.work_rate.predict(self.kind.name, self.covered_bytes)
 
-    def arrived(self) -> None:
-        """The body is complete, and its work is about to be queued; Overloaded where the queue has grown unforeseen."""
+    def arrived(self) -> float | None:
+        """The body is complete, and its work is about to be queued: what it will take, as `Admission.own_s` has it.
+
+        Raises Overloaded where the queue has grown unforeseen.
+        """
         self.coming_s = 0.0
         own_s = self.admission.own_s(self.kind, self.covered_bytes)
         self.admission.weigh(self.admission.queued_s(self.kind, own_s), LATE * self.admission.max_queue_s)
+        return own_s
 
     def answered(self, seconds: Mapping[str, float]) -> None:
         """Learn from the seconds that the request's stages took."""

@@ -196,11 +196,9 @@ class Batcher:
             return self.forecast.wait_s(runner_key, n_items)
         return self._quick_s() + self.quick.seconds(runner_key, n_items)
 
-    def queued_s(self, runner_key: str, *, tensors: bool) -> float:
-        """How long all will take that is here and that newcomers would wait for, as `wait_s` has it."""
-        if not (tensors and self.quick.would_take(runner_key, 1)):
-            return self.forecast.drain_s()
-        return self._quick_s()
+    def queued_s(self, runner_key: str) -> float:
+        """How long all will take that is here and that new tensors would wait for, as `wait_s` has it."""
+        return self._quick_s() if self.quick.would_take(runner_key, 1) else self.forecast.drain_s()
 
     def stalled(self) -> bool:
         """Whether there is work, and no batch has finished for far longer than any should take."""
@@ -330,14 +328,15 @@ class Batcher:
         self._note_drained()
         self._step()
 
-    def _divides(self, device: int) -> bool:
-        """Whether a run that is alone is divided among threads there."""
-        return self.threads[self.devices[0] if device == LOOP else device] > 1
+    def _lanes_of(self, batch: Batch) -> int:
+        """How many it has kept busy: a run that is alone is divided among all threads of its device."""
+        return self.threads[self.devices[0] if batch.device == LOOP else batch.device] if batch.alone else 1
 
     def _report(self, batch: Batch, errors: Sequence[BaseException], took_s: float) -> None:
-        report = batch.report(errors, took_s / len(self.devices))
+        lanes = self._lanes_of(batch)
+        report = batch.report(errors, took_s * lanes / len(self.devices))
         if report.outcome == "ok":
-            if not (batch.alone and self._divides(batch.device)):  # in a full queue every run has one thread
+            if lanes == 1:  # as every run in a full queue has
                 self.rate.observe(batch.runner.key, len(batch.members), took_s)
             self.quick.observe(batch)
         try:

@@ -35,6 +35,8 @@ class RequestContext:
     """Whether a prediction is asked for: the address tells it before the task is known."""
     seconds: dict[str, float] = field(default_factory=dict)
     largest_batch: int = 0
+    own_s: float | None = None
+    """What all of it is predicted to take on one core; None where nothing is known."""
     traceparent: str | None = None
     """The caller's own, where it is a proper one; `trace_id` is a part of it."""
     tracestate: str = ""

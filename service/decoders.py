@@ -12,8 +12,9 @@ from service.priority import stand_back
 
 T = TypeVar("T")
 REMEMBERED: Final = 15
-"""Recordings whose median tells how long the next one takes; a mean would follow a single long one for minutes. Those
-that failed, or were given up, count only where they took more than that: what they would have taken, nobody knows."""
+"""Recordings whose median tells how long one takes of which nothing else is known; a mean would follow a single long
+one for minutes. Those that failed, or were given up, count only where they took more than that: what they would have
+taken, nobody knows."""
 OPEN_PER_CORE: Final = 4
 """Recordings that are open at once: each holds a process or two and its pictures, and most of them wait for a core."""
 
@@ -26,15 +27,18 @@ class Decoders:
         self.cores = Cores(count, observer)
         self.places = OPEN_PER_CORE * count
         self.executor = ThreadPoolExecutor(self.places, "decode", initializer=stand_back)
-        self.unfinished = 0
+        self.unfinished: dict[Share, float | None] = {}
+        """Those that have come, each with what it is predicted to take on one core; None where nothing is known."""
         self.worked_s = 0.0
         """Of all cores together, for the recordings that are over."""
         self.recent_s: deque[float] = deque(maxlen=REMEMBERED)
 
-    async def run(self, work: Callable[[Share], T], *, stop: Callable[[], None]) -> tuple[T, float]:
+    async def run(
+        self, work: Callable[[Share], T], *, stop: Callable[[], None], own_s: float | None = None
+    ) -> tuple[T, float]:
         """The result of `work`, which begins with a core, and the seconds that it waited; `stop` as `offload` has it.
 
-        `work` calls its share's `tick` between two packets.
+        `work` calls its share's `tick` between two packets. `own_s` as `predicted_wait_s` has it.
         """
         share = self.cores.share()
         asked_s = share.clock()
@@ -53,14 +57,14 @@ class Decoders:
             stop()
             share.stop()
 
-        self.unfinished += 1
+        self.unfinished[share] = own_s
         given_up = True
         try:
             result = await offload(self.executor, with_a_core, stop=stop_both)
             given_up = False
             return result, opened_s - asked_s + share.waited_s
         finally:
-            self.unfinished -= 1
+            del self.unfinished[share]
             self.worked_s += share.used_s / self.count
             if not given_up or share.used_s > self.usual_s():
                 self.recent_s.append(share.used_s)
@@ -70,16 +74,20 @@ class Decoders:
         return statistics.median(self.recent_s or [0.0])
 
     def predicted_wait_s(self, own_s: float | None = None) -> float:
-        """For how long the others would keep a newcomer from a core, if each took as long as the usual one.
+        """For how long the others would keep a newcomer from a core, if each took what is predicted, or used till now.
 
         `own_s` is what it takes itself, on one core; None where that is not known, and it is as the usual one. Since
-        who has used least goes first, no other delays it by much more than what it takes itself.
+        who has used least goes first, no other delays it by much more than what it takes itself once it is open, and
+        those who have to end before that are the shortest.
         """
         usual_s = self.usual_s()
-        before_it_opens = max(0, self.unfinished + 1 - self.places)
-        beside_it = max(0, min(self.unfinished + 1, self.places) - self.count)
-        each_s = min(usual_s, max(usual_s if own_s is None else own_s, FIRST_STEP_S))
-        return (before_it_opens * usual_s + beside_it * each_s) / self.count
+        others_s = sorted(
+            max(usual_s if known_s is None else known_s, share.told_s) for share, known_s in self.unfinished.items()
+        )
+        before_it_opens = max(0, len(others_s) + 1 - self.places)
+        beside_it = others_s[before_it_opens : max(before_it_opens, len(others_s) + 1 - self.count)]
+        most_s = max(usual_s if own_s is None else own_s, FIRST_STEP_S)
+        return (sum(others_s[:before_it_opens]) + sum(min(each_s, most_s) for each_s in beside_it)) / self.count
 
     def close(self) -> None:
         self.executor.shutdown()

@@ -11,6 +11,8 @@ from models.inputs.media import MediaError
 PROBLEM_TYPE: Final = "urn:pkdot:problem:"
 """`type` of a problem is this and its code."""
 OIP_PREFIX: Final = "/v2"
+GIVEN_UP: Final = "the service is ending, and gave this request up; send it again"
+"""The detail where the server ended a request by cancelling it; nothing else in the service does that."""
 
 
 class FieldError(NamedTuple):

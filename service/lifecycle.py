@@ -18,7 +18,8 @@ from models.bundle import BundleError
 from models.inputs.media import MediaLimits
 from service.admission import Admission
 from service.batcher import Batcher, BatchReport
-from service.bundles import BundleShelf, ShelfReader
+from service.bundle_loader import ShelfReader
+from service.bundles import BundleShelf
 from service.decoders import Decoders
 from service.errors import DeadlineExceeded, NotReady
 from service.failures import FailureLog
@@ -73,17 +74,18 @@ class Resources:
 
     def refuse_recording(self, kind: Kind, left_s: float, declared_bytes: int | None) -> None:
         """Raise DeadlineExceeded where the queues for decoders and for the device leave too little of the time."""
-        wait_s = self.batcher.wait_s(kind.queue_key, 1, tensors=False)
-        wait_s += self.pipeline.decoders.predicted_wait_s(self.admission.own_s(kind, declared_bytes))
-        self.refuse_hopeless(wait_s, left_s)
+        decoding_s = self.pipeline.decoders.predicted_wait_s(self.admission.own_s(kind, declared_bytes))
+        computing_s = self.batcher.wait_s(kind.queue_key, 1, tensors=False)
+        self.refuse_hopeless(decoding_s + computing_s, left_s, first=self.batcher.forecast.is_free and not decoding_s)
 
     def refuse_tensors(self, runner_key: str, left_s: float, windows: int) -> None:
         """Raise DeadlineExceeded where the queue of this graph leaves too little of the time."""
-        self.refuse_hopeless(self.batcher.wait_s(runner_key, windows, tensors=True), left_s)
+        wait_s = self.batcher.wait_s(runner_key, windows, tensors=True)
+        self.refuse_hopeless(wait_s, left_s, first=self.batcher.forecast.is_free)
 
-    def refuse_hopeless(self, wait_s: float, left_s: float) -> None:
-        """Raise DeadlineExceeded where `wait_s` is too much. Where nothing is ahead, it may be all that is left."""
-        if wait_s > (left_s if self.batcher.forecast.is_free else SURE * left_s):
+    def refuse_hopeless(self, wait_s: float, left_s: float, *, first: bool) -> None:
+        """Raise DeadlineExceeded where `wait_s` is too much. For who is `first` in line it may be all that is left."""
+        if wait_s > (left_s if first else SURE * left_s):
             raise DeadlineExceeded(
                 f"the queue and the request itself would take {wait_s:#.3g} s, too much of the "
                 f"{max(0.0, left_s):#.3g} s that are left; ask for more with X-Request-Timeout, or try again later"
@@ -213,9 +215,11 @@ class Lifecycle:
         reloader.start()
         stack.push_async_callback(reloader.close)
 
+        def before_a_recording_s(own_s: float | None = None) -> float:
+            return batcher.forecast.drain_s() + decoders.predicted_wait_s(own_s)
+
         def queued_s(kind: Kind, own_s: float | None) -> float:
-            waits_s = batcher.queued_s(kind.queue_key, tensors=not kind.decodes)
-            return waits_s + (decoders.predicted_wait_s(own_s) if kind.decodes else 0.0)
+            return before_a_recording_s(own_s) if kind.decodes else batcher.queued_s(kind.queue_key)
 
         admission = Admission(
             max_requests=settings.max_concurrent_requests,
@@ -237,7 +241,7 @@ class Lifecycle:
             device_lost=self.fail,
             answered=shadow.consider,
         )
-        self.telemetry.queued_s = lambda: batcher.forecast.drain_s() + decoders.predicted_wait_s()
+        self.telemetry.queued_s = before_a_recording_s
         self.telemetry.queue_items = lambda: batcher.queue_items
         self.telemetry.spool_bytes = lambda: admission.spool_bytes
         self.telemetry.build_info.labels(**versions(providers).model_dump()).set(1)

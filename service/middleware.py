@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.headers import security_headers
 from service.context import Finished, RequestContext, new_context
-from service.errors import ClientGone, MalformedRequest, ServiceError, error_response
+from service.errors import GIVEN_UP, ClientGone, MalformedRequest, NotReady, ServiceError, error_response
 from service.framing import CLOSE, DISCARD_BYTES, DISCARD_S, HeaderList, has_body
 from service.logs import logger
 from service.predictions import is_prediction
@@ -58,18 +58,16 @@ class RequestMiddleware:
             await self.app(scope, exchange.receive, exchange.send)
         except ClientGone:
             context.code = "client_gone"
-            if exchange.cut_short and not exchange.status:
-                short = MalformedRequest("the body ended before its announced end; send all of it")
-                response = error_response(short, scope["path"], context.request_id)
-                await response(scope, exchange.receive, exchange.send)  # whether anybody reads it cannot be known
+            if exchange.cut_short:  # whether anybody reads it cannot be known
+                await refuse(MalformedRequest("the body ended before its announced end; send all of it"), exchange)
             exchange.status = 499  # never sent; nginx's name for it in logs and metrics
+        except asyncio.CancelledError:
+            context.code = NotReady.code
+            await refuse(NotReady(GIVEN_UP), exchange)
         except Exception:
             context.code = ServiceError.code
             logger.exception("request %s failed", context.request_id)
-            if not exchange.status:
-                error = ServiceError("this is a bug in the service; report it with its X-Request-ID")
-                response = error_response(error, scope["path"], context.request_id)
-                await response(scope, exchange.receive, exchange.send)
+            await refuse(ServiceError("this is a bug in the service; report it with its X-Request-ID"), exchange)
         finally:
             self.finish(scope, exchange)
 
@@ -100,7 +98,7 @@ class Exchange:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext, middleware: RequestMiddleware
     ) -> None:
-        self.upstream_receive, self.upstream_send = receive, send
+        self.scope, self.upstream_receive, self.upstream_send = scope, receive, send
         self.context = context
         self.middleware = middleware
         self.unread = has_body(scope["headers"])
@@ -159,6 +157,13 @@ class Exchange:
                     left -= len((await self.receive()).get("body", b""))
                 if self.unread:  # a client that sends on has the rest of the time to see its answer
                     await asyncio.sleep(DISCARD_S)
+
+
+async def refuse(error: ServiceError, exchange: Exchange) -> None:
+    """Answer with `error`, unless an answer has begun."""
+    if not exchange.status:
+        response = error_response(error, exchange.scope["path"], exchange.context.request_id)
+        await response(exchange.scope, exchange.receive, exchange.send)
 
 
 def added_headers(given: HeaderList, context: RequestContext, telemetry: Telemetry, *, over_tls: bool) -> HeaderList:

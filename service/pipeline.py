@@ -171,7 +171,7 @@ class Pipeline:
             return preparation
 
         try:
-            preparation, waited_s = await self.decoders.run(work, stop=channel.abandon)
+            preparation, waited_s = await self.decoders.run(work, stop=channel.abandon, own_s=context.own_s)
         except MediaError as error:
             raise from_media(error) from error
         except SpanError as error:

@@ -17,7 +17,16 @@ from models.spec import Task
 from service.admission import Place
 from service.bundles import BundleShelf, LoadedBundle, UnknownBundle
 from service.context import RequestContext
-from service.errors import ClientGone, DeadlineExceeded, FieldError, InvalidField, MalformedRequest, ServiceError
+from service.errors import (
+    GIVEN_UP,
+    ClientGone,
+    DeadlineExceeded,
+    FieldError,
+    InvalidField,
+    MalformedRequest,
+    NotReady,
+    ServiceError,
+)
 from service.fields import FILES, TEXTS, Fields, decimal, read_fields
 from service.form import Form, boundary_of, read_form
 from service.idempotency import HEADER, idempotency_key
@@ -92,7 +101,7 @@ class Predictor:
             try:
                 form = await self.read_upload(task, request, boundary, spool, place)
                 question = ask(task, read_fields(form, task), spool, resources.shelf)
-                place.arrived()
+                context.own_s = place.arrived()
                 asked = Asked(task, payload_digest(form, await spool.digest()), question.bundle.identity, key)
                 response = await self.reply(question, asked, request, resources, deadline_s)
                 if (seconds := context.seconds).keys() > {"upload"}:  # no other one did its work
@@ -162,10 +171,12 @@ class Predictor:
                 raise
             await lines.fail(error)
         except asyncio.CancelledError:
-            if not lines.begun or time.monotonic() < deadline_s - CLOCK_S:
+            if not lines.begun:
                 raise
-            # the time is over: that is said here, since no other status can follow the one that is out
-            await lines.fail(DeadlineExceeded("the request was not done in its time; what came before stands"))
+            # what ended it is said here, since no other status can follow the one that is out
+            in_time = time.monotonic() < deadline_s - CLOCK_S
+            too_late = DeadlineExceeded("the request was not done in its time; what came before stands")
+            await lines.fail(NotReady(GIVEN_UP) if in_time else too_late)
         except Exception:
             if lines.begun:
                 await lines.fail(ServiceError("this is a bug in the service; report it with its X-Request-ID"))

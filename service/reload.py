@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from models.bundle import BundleError
-from service.bundles import BundleShelf, LoadedBundle, ShelfReader
+from service.bundle_loader import ShelfReader
+from service.bundles import BundleShelf, LoadedBundle
 from service.errors import BundleRefused, ReloadRunning, ServiceError
 from service.offload import ended, offload
 from service.priority import stand_back

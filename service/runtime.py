@@ -119,38 +119,44 @@ class GraphRunner:
         ValueError where a modality is missing, too many, or of another dtype or shape than the graph takes, and
         RunCancelled where `cancel` was asked before the end.
         """
+        watch = self.watch
+        return self.run_parts(inputs, cancel, [] if watch is None else [watch] if tell is None else [watch, tell])
+
+    def prove(self, inputs: Arrays) -> NDArray[np.generic]:
+        """`run` of golden inputs: nobody asked for them, so nobody is told of them."""
+        return self.run_parts(inputs, None, [])
+
+    def run_parts(self, inputs: Arrays, cancel: Cancellation | None, listeners: Sequence[Tell]) -> NDArray[np.generic]:
         size = self.check(inputs)
         largest = self.buckets[-1] if self.buckets else self.warm_up.useful_batch if self.warm_up.times else size
         if size <= largest:
-            return self.run_part(inputs, size, cancel, tell)
+            return self.run_part(inputs, size, cancel, listeners)
         parts = []
         for start in range(0, size, largest):  # so that memory is bounded, whatever a caller brings
             part = {modality: array[start : start + largest] for modality, array in inputs.items()}
-            parts.append(self.run_part(part, min(largest, size - start), cancel, tell))
+            parts.append(self.run_part(part, min(largest, size - start), cancel, listeners))
         return np.concatenate(parts)
 
     def run_part(
-        self, inputs: Arrays, size: int, cancel: Cancellation | None, tell: Tell | None
+        self, inputs: Arrays, size: int, cancel: Cancellation | None, listeners: Sequence[Tell]
     ) -> NDArray[np.generic]:
         """`run` of no more than the graph takes at once."""
         if not self.buckets or size in self.buckets:
-            return self.run_watched(inputs, cancel, size, tell)
+            return self.run_watched(inputs, cancel, size, listeners)
         bucket = next(bucket for bucket in self.buckets if bucket > size)
-        return self.run_watched({m: pad(array, bucket) for m, array in inputs.items()}, cancel, size, tell)[:size]
+        return self.run_watched({m: pad(array, bucket) for m, array in inputs.items()}, cancel, size, listeners)[:size]
 
     def run_watched(
-        self, inputs: Arrays, cancel: Cancellation | None, count: int, tell: Tell | None
+        self, inputs: Arrays, cancel: Cancellation | None, count: int, listeners: Sequence[Tell]
     ) -> NDArray[np.generic]:
         """The output for arrays of which the first `count` rows are asked for, and the others pad."""
-        watch = self.watch
-        if watch is None:
+        if not listeners:
             return self.run_checked(inputs, cancel)
         expected = self.graph.uncertainty
         output, *rows = self.run_outputs([self.graph.output, *expected.values()], inputs, cancel)
         measured = {modality: row[:count] for modality, row in zip(expected, rows, strict=True)}
-        watch(measured)
-        if tell is not None:
-            tell(measured)
+        for listener in listeners:
+            listener(measured)
         return output
 
     def run_checked(self, inputs: Arrays, cancel: Cancellation | None = None) -> NDArray[np.generic]:

@@ -25,6 +25,7 @@ from fastapi import FastAPI
 from service.access.access import Access
 from service.lifecycle import Lifecycle
 from service.logs import write_gathered
+from service.offload import ended
 from service.protocol import Connection
 from service.readiness import ReadinessLog
 from service.settings import Settings, SettingsError
@@ -173,7 +174,17 @@ class Server(uvicorn.Server):
         logger.info("the listening sockets are closed; predictions at work: %d", at_work)
         watching = asyncio.create_task(self.watch_the_end())
         await super().shutdown(sockets)
+        if self.force_exit:
+            await self.give_up_requests()
         watching.cancel()
+
+    async def give_up_requests(self) -> None:
+        """End those at work, which tells their clients, and then the app: uvicorn leaves both to the loop's end."""
+        at_work = [*self.server_state.tasks]
+        for task in at_work:
+            task.cancel()
+        await ended(*at_work)
+        await self.lifespan.shutdown()
 
     async def watch_the_end(self) -> None:
         """Go on to write the log. Once the service has failed, wait a little, and leave the clients that are left."""

@@ -20,7 +20,9 @@ BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 DISTANCES: Final = (0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12)
 DIFFERENCES: Final = tuple(float(f"{step}e{decade}") for decade in range(-6, 6) for step in (1, 2, 5))
 """Of a value in its own unit, which nobody knows here: of conductance in siemens as of counts of thousands."""
-VALUES: Final = (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 3.5, 4)
+VALUES: Final = (-1, -0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10)
+"""Valence and arousal lie in [-1, 1], and pain's expected level between 0 and the highest one: 4 for BioVid's heat, 10
+where people rate their pain."""
 MIN_UTILIZATION: Final = 0.01
 """Envoy ignores a report of 0."""
 RATE_HALF_LIFE_S: Final = 5.0
@@ -56,7 +58,7 @@ class Telemetry:
     """Counters, histograms and gauges named `pkdot_*`; base units, bounded labels."""
 
     def __init__(self, *, latency_objective_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         self.latency_objective_s = latency_objective_s
         self.clock = clock
         self.report, self.reported_s = "", -math.inf
@@ -66,54 +68,9 @@ class Telemetry:
         self.queued_s: Callable[[], float] = lambda: 0.0
         self.queue_items: Callable[[], float] = lambda: 0.0
         self.spool_bytes: Callable[[], float] = lambda: 0.0
-        self.requests = counter(registry, "requests", "Predictions asked for.", "task", "status", "code")
-        self.request_seconds = histogram(registry, "request_seconds", "From headers to answer.", SECONDS, "task")
-        self.stage_seconds = histogram(registry, "stage_seconds", "Parts of a request.", SECONDS, "task", "stage")
-        self.in_flight = gauge(registry, "requests_in_flight", "Predictions at work.", "task")
-        self.batch_size = histogram(registry, "batch_size", "Windows run together.", BATCHES)
-        self.batches = counter(registry, "batches", "Runs of a graph.", "bundle", "version", "outcome")
-        self.cancelled = counter(registry, "cancelled", "Requests given up by deadline or client.", "stage")
-        self.windows = counter(registry, "windows", "Windows of answers.", "task", "bundle", "version", "outcome")
-        self.modality_windows = counter(
-            registry, "modality_windows", "Answered windows in which a modality was so.", "modality", "state"
-        )
-        self.answer_value = histogram(
-            registry, "answer_value", "What was answered.", VALUES, "task", "bundle", "version", "output"
-        )
-        self.hallucination_distance = histogram(
-            registry,
-            "hallucination_distance",
-            "Of the error that a T-Net expects from that of its training corpus, in standard deviations.",
-            DISTANCES,
-            "bundle",
-            "version",
-            "modality",
-        )
-        self.shadow_difference = histogram(
-            registry,
-            "shadow_difference",
-            "Of an answered window's output from the shadow's.",
-            DIFFERENCES,
-            "bundle",
-            "output",
-        )
-        self.shadow_windows = counter(registry, "shadow_windows", "Windows sampled for a shadow.", "bundle", "outcome")
-        self.refused = counter(registry, "refused", "Requests refused before they reached a route.", "code")
-        self.idempotent = counter(registry, "idempotent", "Predictions by what they were spared.", "result")
-        self.streams = gauge(registry, "streams", "Open streams.")
-        self.dropped_frames = counter(registry, "stream_dropped_frames", "Frames of streams that were passed over.")
-        self.decoder_exits = counter(registry, "decoder_exits", "Decoders in a sandbox, by how they ended.", "cause")
-        self.sandbox_layer = gauge(registry, "sandbox_layer", "Whether a layer of the sandbox holds.", "layer")
-        self.build_info = gauge(registry, "build_info", "1.", "version", "ffmpeg", "onnxruntime", "provider")
-        self.bundle_info = gauge(registry, "bundle_info", "1 for each loaded bundle.", "name", "version")
-
-        # to find a series takes a lock and a tuple of texts
-        self.in_flight_of, self.requests_of = cache(self.in_flight.labels), cache(self.requests.labels)
-        self.request_seconds_of = cache(self.request_seconds.labels)
-        self.stage_seconds_of = cache(self.stage_seconds.labels)
-        self.modality_windows_of = cache(self.modality_windows.labels)
-        self.windows_of, self.batches_of = cache(self.windows.labels), cache(self.batches.labels)
-        """Of bundles: `forget` ends them."""
+        self.make_metrics_of_requests()
+        self.make_metrics_of_bundles()
+        self.make_metrics_of_the_service()
 
         # Prometheus sees no growth in a series that begins with its first count: what alarms wait for begins at 0
         for task in get_args(Task):
@@ -122,12 +79,52 @@ class Telemetry:
         for cause in OURS_TO_BLAME:
             self.decoder_exits.labels(cause)
 
-        self.watch("queue_items", "Windows that wait for the device.", lambda: self.queue_items())
-        self.watch(
-            "queue_predicted_seconds",
-            "How long a newcomer would wait for a decoder and the device.",
-            lambda: self.queued_s(),
+    def make_metrics_of_requests(self) -> None:
+        registry = self.registry
+        self.requests = counter(registry, "requests", "Predictions asked for.", "task", "status", "code")
+        self.request_seconds = histogram(registry, "request_seconds", "From headers to answer.", SECONDS, "task")
+        self.stage_seconds = histogram(registry, "stage_seconds", "Parts of a request.", SECONDS, "task", "stage")
+        self.in_flight = gauge(registry, "requests_in_flight", "Predictions at work.", "task")
+        self.cancelled = counter(registry, "cancelled", "Requests given up by deadline or client.", "stage")
+        self.refused = counter(registry, "refused", "Requests refused before they reached a route.", "code")
+        self.idempotent = counter(registry, "idempotent", "Predictions by what they were spared.", "result")
+        # to find a series takes a lock and a tuple of texts
+        self.in_flight_of, self.requests_of = cache(self.in_flight.labels), cache(self.requests.labels)
+        self.request_seconds_of = cache(self.request_seconds.labels)
+        self.stage_seconds_of = cache(self.stage_seconds.labels)
+
+    def make_metrics_of_bundles(self) -> None:
+        registry, version = self.registry, ("bundle", "version")
+        self.batch_size = histogram(registry, "batch_size", "Windows run together.", BATCHES)
+        self.batches = counter(registry, "batches", "Runs of a graph.", *version, "outcome")
+        self.windows = counter(registry, "windows", "Windows of answers.", "task", *version, "outcome")
+        text = "Answered windows in which a modality was so."
+        self.modality_windows = counter(registry, "modality_windows", text, "modality", "state")
+        self.answer_value = histogram(
+            registry, "answer_value", "What was answered.", VALUES, "task", *version, "output"
         )
+        text = "Of the error that a T-Net expects from that of its training corpus, in standard deviations."
+        self.hallucination_distance = histogram(
+            registry, "hallucination_distance", text, DISTANCES, *version, "modality"
+        )
+        text = "Of an answered window's output from the shadow's."
+        self.shadow_difference = histogram(registry, "shadow_difference", text, DIFFERENCES, "bundle", "output")
+        self.shadow_windows = counter(registry, "shadow_windows", "Windows sampled for a shadow.", "bundle", "outcome")
+        self.bundle_info = gauge(registry, "bundle_info", "1 for each loaded bundle.", "name", "version")
+        self.modality_windows_of = cache(self.modality_windows.labels)
+        self.windows_of, self.batches_of = cache(self.windows.labels), cache(self.batches.labels)
+        """Of bundles: `forget` ends them."""
+
+    def make_metrics_of_the_service(self) -> None:
+        registry = self.registry
+        self.streams = gauge(registry, "streams", "Open streams.")
+        self.dropped_frames = counter(registry, "stream_dropped_frames", "Frames of streams that were passed over.")
+        self.decoder_exits = counter(registry, "decoder_exits", "Decoders in a sandbox, by how they ended.", "cause")
+        self.sandbox_layer = gauge(registry, "sandbox_layer", "Whether a layer of the sandbox holds.", "layer")
+        self.build_info = gauge(registry, "build_info", "1.", "version", "ffmpeg", "onnxruntime", "provider")
+        self.watch("queue_items", "Windows that wait for the device.", lambda: self.queue_items())
+        text = "How long a newcomer would wait for a decoder and the device."
+        self.watch("queue_predicted_seconds", text, lambda: self.queued_s())
         self.watch("spool_bytes", "Bytes of uploads that are held.", lambda: self.spool_bytes())
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
-from service.bundles import ShelfReader, UnknownBundle, is_empty
+from service.bundle_loader import ShelfReader, is_empty
+from service.bundles import UnknownBundle
 from service.candidates import Candidates
 from service.provider_options import CPU
 from service.providers import Providers

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.bundle import BundleError
-from service.bundles import BundleLoader
+from service.bundle_loader import BundleLoader
 from service.cancellation import Cancellation
 from service.provider_options import CPU
 from service.providers import Providers

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.batch import BatchReport
-from service.bundles import BundleLoader
+from service.bundle_loader import BundleLoader
 from service.failures import EVERY_S, MAX_CAUSE_CHARS, FailureLog, told
 from service.provider_options import CPU
 from service.providers import Providers

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
 from models.manifest import Moments
-from service.bundles import BundleShelf, ShelfReader
+from service.bundle_loader import ShelfReader
+from service.bundles import BundleShelf
 from service.candidates import Candidates
 from service.provider_options import CPU
 from service.providers import Providers
@@ -140,6 +141,24 @@ def test_windows_that_only_fill_a_batch_do_not_count(make_pain_bundle: MakeBundl
         runner.run(windows(runner))
 
     assert measured(shelf, padded)["count"] == 3
+
+
+def test_what_proves_a_new_bundle_does_not_count_for_the_one_that_serves_with_an_equal_graph(
+    make_pain_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    folder = with_uncertainty(make_pain_bundle(tmp_path / "b"), uncertainty_reference={"eda": USUAL})
+    anew = with_uncertainty(make_pain_bundle(tmp_path / "anew", quantile=0.5), uncertainty_reference={"eda": USUAL})
+    reader = ShelfReader(folder, providers=Providers((CPU,)), plan=PLAN)
+    shelf, read = reader.read(), list[BundleShelf]()
+
+    def reload(runner: GraphRunner) -> None:
+        runner.run(windows(runner))
+        shutil.copytree(anew, folder, dirs_exist_ok=True)
+        read.append(reader.read())
+        assert next(iter(read[0].bundles[0].runners.values())) is runner
+
+    assert measured(shelf, reload)["count"] == 3
+    assert read[0].bundles[0].identity != shelf.bundles[0].identity
 
 
 def test_a_run_tells_what_it_expects_of_each_of_its_windows(make_pain_bundle: MakeBundle, tmp_path: Path) -> None:

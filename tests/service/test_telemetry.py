@@ -103,6 +103,19 @@ def test_what_alarms_wait_for_is_there_before_it_happens() -> None:
     assert 'bundle="pain"' not in telemetry.exposition().decode()
 
 
+def test_each_of_eleven_levels_of_pain_is_told_from_its_neighbours() -> None:
+    telemetry = Telemetry(latency_objective_s=1)
+    labels = {"task": "pain", "bundle": "rated", "version": "1", "output": "pain"}
+    for level in range(11):
+        telemetry.answer_value.labels(**labels).observe(level)
+
+    counts = [
+        telemetry.registry.get_sample_value("pkdot_answer_value_bucket", labels | {"le": f"{level:.1f}"})
+        for level in range(11)
+    ]
+    assert counts == list(range(1, 12))
+
+
 class Clock:
     def __init__(self) -> None:
         self.now_s = 0.0

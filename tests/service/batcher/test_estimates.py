@@ -116,6 +116,24 @@ def test_a_run_that_was_divided_since_it_was_alone_tells_nothing_of_a_full_queue
     play(scene)
 
 
+@pytest.mark.parametrize(
+    ("lanes", "busy_s"), [((0,), 0.5), ((0, 1), 0.25), ((0, 0), 0.5)], ids=["one lane", "two devices", "two lanes"]
+)
+def test_a_run_that_was_divided_since_it_was_alone_has_kept_all_lanes_of_its_device_busy(lanes, busy_s):
+    clock, reports = Clock(), []
+    runner = Doubler(warm_up=useful(1, seconds_per_item=1.0))
+
+    async def scene() -> None:
+        async with running(Batcher(lanes=lanes, clock=clock, observer=reports.append)) as batcher:
+            lone = await runner.hold(batcher)
+            clock.now_s += 0.5
+            runner.go.set()
+            await lone
+
+    play(scene)
+    assert [report.busy_s for report in reports] == [busy_s]
+
+
 def test_the_drain_rate_follows_the_device():
     rate = DrainRate()
     rate.expect("a", useful(8, seconds_per_item=1.0))

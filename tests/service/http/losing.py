@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.__main__ import main
-from service.bundles import BundleShelf, ShelfReader
+from service.bundle_loader import ShelfReader
+from service.bundles import BundleShelf
 from service.cancellation import Cancellation
 from service.runtime import Arrays, GraphRunner
 

@@ -256,7 +256,7 @@ def held(live: Any) -> dict[str, float]:
         "places": resources.admission.at_work,
         "bytes": resources.admission.spool_bytes,
         "predicted": coming_s(live),
-        "recordings": resources.pipeline.decoders.unfinished,
+        "recordings": len(resources.pipeline.decoders.unfinished),
         "windows": resources.batcher.queue_items,
         "connections": len(live.server.server_state.connections),
         "tasks": len(live.server.server_state.tasks),

@@ -140,7 +140,7 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(
     def refuse(folder: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("service.bundles.bundle_folders", refuse)
+    monkeypatch.setattr("service.bundle_loader.bundle_folders", refuse)
 
     assert run("serve", "--bundles", str(bundles_folder), "--port", "0") == 1
     (record,) = [record for record in caplog.records if record.levelname == "ERROR" and record.name == "pkdot"]

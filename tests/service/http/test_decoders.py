@@ -1,9 +1,12 @@
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from service.channel import Abandoned
 from service.cores import Share
@@ -80,11 +83,78 @@ def test_no_other_delays_a_newcomer_by_more_than_what_it_takes_itself_once_it_is
     decoders.recent_s.extend([30.0, 30.0, 30.0])
     assert decoders.places == 4
     predicted_s = []
-    for decoders.unfinished in range(5):
+    for _ in range(5):
         predicted_s.append(decoders.predicted_wait_s(own_s))
+        decoders.unfinished[decoders.cores.share()] = None
     decoders.close()
 
     assert predicted_s == waits_s
+
+
+@pytest.mark.parametrize(
+    ("own_s", "waits_s"), [(None, [0.0, 0.25, 0.5, 0.75, 4.0]), (40.0, [0.0, 20.0, 35.0, 37.5, 65.5])]
+)
+def test_among_short_recordings_a_long_one_counts_as_what_it_is_predicted_to_take(
+    own_s: float | None, waits_s: list[float]
+) -> None:
+    decoders = Decoders(2)
+    decoders.recent_s.extend([0.4, 0.4, 0.4, 90.0])
+    decoders.unfinished[decoders.cores.share()] = 60.0
+    predicted_s = []
+    for known_s in ([60.0], [30.0], [5.0], [14.0, 14.0, 14.0, 14.0], []):
+        predicted_s.append(decoders.predicted_wait_s(own_s))
+        decoders.unfinished |= {decoders.cores.share(): seconds for seconds in known_s}
+    decoders.close()
+
+    assert predicted_s == waits_s
+
+
+def test_a_recording_that_takes_longer_than_was_predicted_counts_as_what_it_has_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now_s=0.0)
+    monkeypatch.setattr("service.cores.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+
+    async def waits() -> list[float]:
+        decoders, steps, release = Decoders(1), asyncio.Queue[float](), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def work(share: Share) -> None:
+            for _ in range(3):
+                clock.now_s += 8.0
+                share.tick()
+                loop.call_soon_threadsafe(lambda: steps.put_nowait(decoders.predicted_wait_s(100.0)))
+                assert release.wait(60)
+                release.clear()
+
+        decoding = asyncio.create_task(decoders.run(work, stop=release.set, own_s=10.0))
+        seen = []
+        for _ in range(3):
+            seen.append(await steps.get())
+            release.set()
+        await decoding
+        seen.append(decoders.predicted_wait_s(100.0))
+        decoders.close()
+        return seen
+
+    assert asyncio.run(waits()) == [10.0, 16.0, 24.0, 0.0]
+
+
+def test_what_its_bytes_predict_goes_with_a_recording_to_the_decoders(
+    make_client: Callable[..., TestClient], face_clip: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, run = list[float | None](), Decoders.run
+
+    def watched(decoders: Decoders, work: Any, **how: Any) -> Any:
+        known.append(how["own_s"])
+        return run(decoders, work, **how)
+
+    monkeypatch.setattr(Decoders, "run", watched)
+    client = make_client()
+    first, _ = (client.post("/predict/pain", files={"video": face_clip}).json() for _ in range(2))
+
+    took_ms = [first["timing_ms"][stage] for stage in ("decode", "face", "inference")]
+    assert known == [None, pytest.approx(sum(took_ms) / 1000, abs=1e-5)]
 
 
 def test_the_time_in_the_queue_and_at_work_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +169,7 @@ def test_the_time_in_the_queue_and_at_work_are_told_apart(monkeypatch: pytest.Mo
             clock.now_s += 0.1
 
         both = [asyncio.create_task(decoders.run(work, stop=lambda: None)) for _ in range(2)]
-        while decoders.unfinished < 2:
+        while len(decoders.unfinished) < 2:
             await asyncio.sleep(0)
         both_asked.set()
         (_, first_s), (_, second_s) = await asyncio.gather(*both)

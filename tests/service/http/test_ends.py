@@ -123,6 +123,36 @@ def test_as_json_the_steps_are_objects_too(bundles_folder: Path, tmp_path: Path)
     ]
 
 
+def test_who_is_given_up_at_the_end_is_told_to_come_again(
+    bundles_folder: Path, tmp_path: Path, eventually: Eventually
+) -> None:
+    tensors_head, _ = nines()
+    with (
+        serving(SERVE, bundles_folder, tmp_path / "log", PKDOT_SLOW_UPLOAD_AFTER_S="600") as service,
+        service.connect() as upload,
+        service.connect() as tensors,
+    ):
+        upload.sendall(UPLOAD)
+        tensors.sendall(tensors_head)
+        eventually(in_flight(service, "pain"))
+        eventually(in_flight(service, "valence-arousal"))
+        service.process.send_signal(signal.SIGINT)
+        eventually(lambda: "sockets are closed" in service.log.read_text())
+        service.process.send_signal(signal.SIGINT)
+        answers = [answer(connection) for connection in (upload, tensors)]
+        assert service.process.wait(WITHIN_S) == 0
+
+    heads, bodies = zip(*(reply.split(b"\r\n\r\n") for reply in answers), strict=True)
+    told = "the service is ending, and gave this request up; send it again"
+    assert [head.partition(b"\r\n")[0] for head in heads] == [b"HTTP/1.1 503 Service Unavailable"] * 2
+    assert [b"connection: close" in head for head in heads] == [True, True]
+    problem, error = map(json.loads, bodies)
+    assert (problem["code"], problem["detail"], error) == ("not_ready", told, {"error": told})
+    log = service.log.read_text()
+    assert log.count(" 503 not_ready ") == 2
+    assert "Traceback" not in log
+
+
 @pytest.mark.parametrize("draining", [False, True])
 def test_a_lost_device_ends_the_process_whatever_is_still_being_uploaded(
     bundles_folder: Path, tmp_path: Path, eventually: Eventually, draining: bool

@@ -331,7 +331,8 @@ def test_a_spool_folder_that_cannot_be_written_is_found_at_the_start(bundles_fol
 def test_a_queue_beyond_the_deadline_is_refused_at_the_headers(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
     decoders = client.app.state.lifecycle.resources.pipeline.decoders  # type: ignore[attr-defined]
-    decoders.unfinished = decoders.count  # all are taken, and the next one waits for eight seconds
+    for _ in range(decoders.count):  # all are taken, and the next one waits for eight seconds
+        decoders.unfinished[decoders.cores.share()] = None
     decoders.recent_s.append(8.0 * decoders.count)
     reply = client.post(URL, files={"video": b"x"}, headers={"x-request-timeout": "5"})
 

@@ -189,6 +189,19 @@ def test_beside_others_a_request_may_take_most_of_its_time_but_not_all(
         resources.refuse_tensors("any", least_s - 0.1, 1)
 
 
+def test_who_waits_for_a_decoder_stands_behind_others_though_the_device_is_idle(
+    live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources, kind = live.server.lifecycle.require(), Kind("pain", "any", decodes=True)
+    monkeypatch.setattr(Forecast, "wait_s", lambda *_: 1.0)
+    assert resources.batcher.forecast.is_free
+    resources.refuse_recording(kind, 1.1, None)
+    monkeypatch.setattr(resources.pipeline.decoders, "predicted_wait_s", lambda *_: 3.0)
+    resources.refuse_recording(kind, 5.1, None)
+    with pytest.raises(DeadlineExceeded, match=r"take 4\.00 s, too much of the 4\.90 s"):
+        resources.refuse_recording(kind, 4.9, None)
+
+
 def test_a_time_of_less_than_milliseconds_is_told_as_it_is(live: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Forecast, "wait_s", lambda *_: 0.0012345)
     with pytest.raises(DeadlineExceeded, match=r"take 0\.00123 s, too much of the 0\.000510 s"):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, SettingsError, described_settings, read_settings, settings_table
+from service.environment import described_settings, read_settings, settings_table
+from service.settings import Settings, SettingsError
 
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
 

@@ -280,6 +280,26 @@ def test_a_deadline_that_passes_in_mid_stream_is_the_last_line(
     assert client.get("/health/ready").status_code == 200
 
 
+@pytest.mark.usefixtures("tracker")
+def test_a_service_that_ends_in_mid_stream_says_so_in_the_last_line(
+    make_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, clips: Path
+) -> None:
+    def gate(time_s: float, tick: Callable[[], None]) -> None:
+        while time_s > 2.0:
+            tick()
+            time.sleep(0.01)
+
+    gate_frames(monkeypatch, gate)
+    live = make_server(sandbox="off")
+    with streamed(live, (clips / "single_face.mp4").read_bytes()) as reply:
+        lines = reply.iter_lines()
+        begin = [json.loads(next(lines))["type"] for _ in range(2)]
+        live.server.force_exit = live.server.should_exit = True  # as a second Ctrl-C does
+        (last,) = map(json.loads, lines)
+
+    assert (begin, last["type"], last["problem"]["code"]) == (["start", "window"], "error", "not_ready")
+
+
 def test_signs_of_life_come_while_nothing_can_be_answered(
     make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, clips: Path
 ) -> None:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from models import bundle as bundle_format
 from models.manifest import Manifest
 from service.candidates import Candidates, falls_to, misfit
-from service.settings import SettingsError, read_settings
+from service.environment import read_settings
+from service.settings import SettingsError
 
 
 @pytest.mark.parametrize(

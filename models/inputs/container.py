@@ -48,6 +48,10 @@ class MediaError(ValueError):
         return str(self.args[1])
 
 
+class DecoderEnded(MediaError):
+    """The decoder itself cannot go on, with this recording or another: it crashed, hung, or used up what it may."""
+
+
 @dataclass(frozen=True)
 class MediaLimits:
     """What one recording may hold; over any of these it is refused as `too_large`, or `too_long`."""
@@ -269,9 +273,12 @@ def decoder_options(limits: MediaLimits) -> dict[str, str]:
 
 
 def refuse_over(what: str, value: int, limit: int) -> None:
-    """Raise MediaError `too_large`, with both numbers."""
+    """Raise MediaError `too_large`, with both numbers and what to do."""
     if value > limit:
-        raise MediaError("too_large", f"the recording has {value} {what}; at most {limit} are accepted")
+        raise MediaError(
+            "too_large",
+            f"the recording has {value} {what}; at most {limit} are accepted: save it with fewer, or send a part of it",
+        )
 
 
 def _origin_s(container: InputContainer, video: VideoStream | None, audio: AudioStream | None) -> float:

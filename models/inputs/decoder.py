@@ -34,5 +34,5 @@ class Decoder(Protocol):
     ) -> Iterator[NDArray[np.float32]]:
         """The sound between two times, mono, piece by piece. It may be read in turns with `frames_at`."""
 
-    def decode_picture(self, data: bytes, limits: MediaLimits) -> NDArray[np.uint8]:
+    def decode_picture(self, source: Source, limits: MediaLimits) -> NDArray[np.uint8]:
         """One picture."""

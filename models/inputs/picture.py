@@ -38,6 +38,8 @@ _SIGNATURES: Final[dict[PictureCodec, re.Pattern[bytes]]] = {
 _SIGNATURE_BYTES = 12
 _MAX_BYTES_A_PIXEL: Final = 8  # 16-bit RGBA that did not compress
 _MAX_HEADER_BYTES: Final = 1 << 20
+_WEBP_ANIMATION: Final = 0x02
+_JPEG_MARKER: Final = re.compile(rb"\xff([^\0\1\xd0-\xd9\xff])", re.DOTALL)  # of a segment; others have no length
 
 # TIFF's orientation 1 to 8: how the stored picture is displayed
 _EXIF: Final = (
@@ -68,21 +70,21 @@ def read_picture(source: Source, limits: MediaLimits) -> bytes | None:
     file = Nameless(source)
     if picture_codec(file.read(_SIGNATURE_BYTES)) is None:
         return None
+    size, max_bytes = file.seek(0, 2), limits.max_pixels * _MAX_BYTES_A_PIXEL + _MAX_HEADER_BYTES
+    if size > max_bytes:
+        raise MediaError("too_large", f"the picture has {size} bytes; at most {max_bytes} are accepted: save it anew")
     file.seek(0)
-    max_bytes = limits.max_pixels * _MAX_BYTES_A_PIXEL + _MAX_HEADER_BYTES
-    data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise MediaError("too_large", f"the picture has more than {max_bytes} bytes, which is the most accepted")
-    return data
+    return file.read(size)
 
 
-def decode_picture(data: bytes, limits: MediaLimits) -> NDArray[np.uint8]:
+def decode_picture(source: Source, limits: MediaLimits) -> NDArray[np.uint8]:
     """A picture as uint8 (H, W, 3), RGB, turned as its EXIF says; alpha is dropped. Of several pictures, the first.
 
     Raises MediaError: `unsupported_media`, `too_large` or `unreadable_media`.
     """
-    codec_name = picture_codec(data[:_SIGNATURE_BYTES])
-    if codec_name is None:
+    data = read_picture(source, limits)
+    codec_name = None if data is None else picture_codec(data[:_SIGNATURE_BYTES])
+    if data is None or codec_name is None:
         raise MediaError("unsupported_media", f"the content is not one of the accepted pictures: {ACCEPTED_PICTURES}")
     try:
         header = _HEADERS[codec_name](data)
@@ -119,16 +121,13 @@ def _jpeg_header(data: bytes) -> _Header:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers and what follows them; bytes that belong to none are passed over, as decoders do."""
     at = 2
-    while True:
-        if data[at] != 0xFF:
-            raise IndexError("no marker")
-        if data[at + 1] == 0xFF:  # fill bytes may stand before a marker
-            at += 1
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        yield data[at + 1], data[at + 4 : at + 2 + length]
-        at += 2 + length
+    while (marker := _JPEG_MARKER.search(data, at)) is not None:
+        at = marker.end()
+        (length,) = struct.unpack_from(">H", data, at)
+        yield marker[1][0], data[at + 2 : at + length]
+        at += length
 
 
 def _png_header(data: bytes) -> _Header:
@@ -156,9 +155,11 @@ def _webp_header(data: bytes) -> _Header:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """RFC 9649: canvas of the extended format, else the size in the one bitstream."""
+    """RFC 9649: canvas of the extended format, else the size in the one bitstream. MediaError for an animation."""
     name = data[12:16]
     if name == b"VP8X":
+        if data[20] & _WEBP_ANIMATION:
+            raise MediaError("unsupported_media", "animated WebP is not accepted; send its pictures one by one")
         return (
             1 + int.from_bytes(data[24:27], "little"),
             1 + int.from_bytes(data[27:30], "little"),

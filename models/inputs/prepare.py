@@ -5,7 +5,6 @@ held at a time does not grow with the recording. A window keeps references to cr
 cost nothing until their tensor is asked for.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,7 +127,7 @@ class Preparation:
             sees=self.media.has_video,
             hears=self.media.has_audio,
             follow=follow,
-            hold_s=hold_s(recording, self.media),
+            hold_s=hold_s(self.media),
         )
 
     @property
@@ -201,8 +200,6 @@ class Preparation:
             setattr(self.seconds, stage, getattr(self.seconds, stage) + self.clock() - begin_s)
 
 
-def hold_s(recording: Recording, media: MediaInfo) -> float:
-    """How far from its own time a frame still counts as what is shown; pictures that were sent singly always do."""
-    if recording.pictures:
-        return math.inf
+def hold_s(media: MediaInfo) -> float:
+    """How far from its own time a frame still counts as what is shown."""
     return max(HOLD_S, HOLD_INTERVALS / media.fps) if media.fps else HOLD_S

@@ -85,6 +85,11 @@ class Access:
         if self.keys is not None:
             self.keys.welcome(recognised(self.keys, token, context))
 
+    def still_admits(self, context: RequestContext) -> None:
+        """Raise Unauthenticated where the key that came with `context` is none any more: streams may outlast keys."""
+        if self.keys is not None:
+            self.keys.require(context.caller)
+
     def admitted(
         self, token: str | None, context: RequestContext, expects: Callable[[str], bool] = lambda _: False
     ) -> AbstractContextManager[None]:

@@ -12,6 +12,8 @@ ALLOWED_HEADERS: Final = (
 )
 EXPOSED_HEADERS: Final = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-ID")
 """What pages of PKDOT_ALLOWED_ORIGINS may send, and may read."""
+USUAL_PORTS: Final = {"http": ":80", "https": ":443"}
+"""A browser leaves them out of an origin (RFC 6454, section 6.2); a proxy may name them in the host."""
 
 
 def host_name(host: str) -> str:
@@ -34,5 +36,6 @@ def is_allowed_host(host: str, allowed: Collection[str]) -> bool:
 
 def is_allowed_origin(origin: str, edge: Edge, allowed: Collection[str]) -> bool:
     """Whether a page of `origin` may open a stream: the service's own may, and those that are listed."""
-    own = f"{edge.scheme}://{edge.host}".lower()
-    return bool(edge.host) and (origin.lower() == own or origin.lower() in allowed)
+    hosts = (edge.host, edge.host.removesuffix(USUAL_PORTS[edge.scheme]))
+    own = [f"{edge.scheme}://{host}".lower() for host in hosts]
+    return bool(edge.host) and (origin.lower() in own or origin.lower() in allowed)

@@ -66,6 +66,11 @@ class KeyRing:
             raise Unauthenticated(f"{why}; send one as Authorization: Bearer KEY (a stream: `token` in its hello)")
         return key
 
+    def require(self, caller: str) -> None:
+        """Raise Unauthenticated where the key of `caller` has been taken out of the file."""
+        if caller not in self.uses:
+            raise Unauthenticated("the API key is not one of this service any more; begin anew with one that is")
+
     def welcome(self, key: ApiKey, *, expected: bool = False) -> None:
         """Raise RateLimited where no other request of this key may come in.
 

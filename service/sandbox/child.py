@@ -155,8 +155,7 @@ def counted(frames: Iterator[media.Frame]) -> Iterator[tuple[int, media.Frame]]:
 
 
 def picture(link: Link, order: dict[str, Any], descriptor: int) -> None:
-    data = source_of(order, descriptor).read(order["size"])
-    rgb = media.decode_picture(data, MediaLimits(**order["limits"]))
+    rgb = media.decode_picture(source_of(order, descriptor), MediaLimits(**order["limits"]))
     link.tick()
     link.deliver("frame", rgb, time_s=0.0, height=rgb.shape[0], width=rgb.shape[1], times=1)
     link.say("done")

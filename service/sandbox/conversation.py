@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.container import MediaError, MediaErrorCode, MediaLimits, Source, Tick
+from models.inputs.container import DecoderEnded, MediaError, MediaErrorCode, MediaLimits, Source, Tick
 from service.piece_reader import PieceReader
 from service.sandbox.process import STALLED_S, Cause, Child, ChildSpent, SandboxLost
 from service.sandbox.replies import AnyReply, Done, Failed, Refused, Reply
@@ -52,7 +52,8 @@ class Allowance(NamedTuple):
 class Conversation:
     """One order at a time to one child. `spent` says why it can do no more, if so.
 
-    Every method raises MediaError, also where the child crashes, hangs, or answers what it must not; and SandboxLost.
+    Every method raises MediaError, DecoderEnded where the child crashes, hangs, or answers what it must not; and
+    SandboxLost.
     """
 
     def __init__(self, child: Child, allowance: Allowance, report: Callable[[str], None]) -> None:
@@ -106,11 +107,11 @@ class Conversation:
             raise self.refusal(spent.cause) from None
         return taken
 
-    def refusal(self, cause: Cause) -> MediaError:
+    def refusal(self, cause: Cause) -> DecoderEnded:
         """What the caller is told; the child is not asked again."""
         self.spent = cause
         code, message = WHY[cause]
-        return MediaError(code, message.format(**self.allowance._asdict()))
+        return DecoderEnded(code, message.format(**self.allowance._asdict()))
 
 
 @contextmanager

@@ -23,7 +23,8 @@ class SandboxedDecoder:
     `begin` starts a child. One does everything, unless picture and sound are read in turns: then each has one of its
     own, so that both can work ahead.
 
-    Every method raises MediaError, also where a child crashes, hangs, or answers what it must not; and SandboxLost.
+    Every method raises MediaError, DecoderEnded where a child crashes, hangs, or answers what it must not; and
+    SandboxLost.
     """
 
     def __init__(self, begin: Callable[[], Conversation]) -> None:
@@ -61,9 +62,9 @@ class SandboxedDecoder:
         child.order("frames", source, limits, times=len(times))
         yield from frames(child, len(times), limits, tick)
 
-    def decode_picture(self, data: bytes, limits: MediaLimits) -> NDArray[np.uint8]:
+    def decode_picture(self, source: Source, limits: MediaLimits) -> NDArray[np.uint8]:
         child = self.free()
-        child.order("picture", data, limits)
+        child.order("picture", source, limits)
         (frame,) = frames(child, 1, limits, no_tick)
         return frame.rgb
 

@@ -7,6 +7,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 from service.closing import UNREAD_S, ClosedInTime
+from service.framing import DISCARD_S
 
 MAX_FRAGMENTS: Final = 1024
 """Parts of one message; they may be empty, so the limit of its bytes does not bound them."""
@@ -23,6 +24,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         super().connection_made(ClosedInTime(transport))  # type: ignore[arg-type]  # it has all methods of the other
 
     def data_received(self, data: bytes) -> None:
+        if self.conn.parser_exc is not None:  # it is to be closed
+            return
         super().data_received(data)
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
             self.transport.close()
@@ -40,6 +43,21 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
             return
         super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        """As uvicorn does, but what comes is dropped for a moment: a reset would reach a client that is still sending
+        before it had read why."""
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(DISCARD_S, self.transport.close)
 
     async def send(self, message: Any) -> None:
         await super().send(message)

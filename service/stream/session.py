@@ -13,6 +13,7 @@ from models.inputs.media import MediaError, MediaInfo
 from models.inputs.prepare import WHOLE, Recording
 from models.spec import FACE, VOICE, Task
 from service import schemas
+from service.access.access import Access
 from service.answers import answer_window, bundle_reply, bundle_warnings, warnings, window_reply
 from service.batcher import BatchInterrupted
 from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
@@ -106,12 +107,13 @@ class Session:
         asked: Asked,
         socket: WebSocket,
         context: RequestContext,
+        access: Access,
         pipeline: Pipeline,
         telemetry: Telemetry,
         threads: Executor,
         leave: asyncio.Event,
     ) -> None:
-        self.asked, self.socket, self.context = asked, socket, context
+        self.asked, self.socket, self.context, self.access = asked, socket, context, access
         self.pipeline, self.telemetry, self.threads, self.leave = pipeline, telemetry, threads, leave
         spec = asked.question.bundle.bundle.manifest.inputs
         self.clock = Clock(spec.window_s, asked.hop_s)
@@ -160,6 +162,7 @@ class Session:
         at_end = False
         while True:
             came = await self.heard(None if at_end else MEDIA_WITHIN_S)
+            self.access.still_admits(self.context)
             if at_end:
                 raise MalformedRequest("nothing may follow the end of a stream")
             if (text := came.get("text")) is not None:

@@ -79,7 +79,7 @@ class Streams:
         """A stream, which may last for days: of all that is loaded it holds its own bundle. Raises ServiceError."""
         resources = self.lifecycle.require(context.request_id)
         asked = Asked.of(hello, task, resources.shelf, self.settings.max_stream_message_bytes)
-        return Session(asked, socket, context, resources.pipeline, self.telemetry, self.threads, leave)
+        return Session(asked, socket, context, self.access, resources.pipeline, self.telemetry, self.threads, leave)
 
     async def hello(self, socket: WebSocket, address: str) -> Hello:
         """Raises ServiceError and ClientGone."""

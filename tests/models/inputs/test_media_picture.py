@@ -1,5 +1,6 @@
 """Pictures: told apart by content, turned as their EXIF says, bombs refused unopened."""
 
+import io
 import struct
 import zlib
 
@@ -115,6 +116,43 @@ def test_a_small_file_that_unpacks_to_a_huge_picture_is_refused():
     assert caught.value.code == "too_large"
 
 
+class Measured(io.BytesIO):
+    """Tells how much of it was read."""
+
+    read_bytes = 0
+
+    def read(self, size=-1, /):
+        data = super().read(size)
+        self.read_bytes += len(data)
+        return data
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_file_longer_than_any_picture_is_refused_unread(kind, write_picture):
+    """Else a few pictures of an upload, each as long as all of it may be, would fill the memory."""
+    picture, longest = write_picture(np.zeros((1, 1, 3), np.uint8), *ENCODERS[kind]), 8 + (1 << 20)
+    limits, file = MediaLimits(max_pixels=1), Measured(picture.ljust(longest + 1, b"\0"))
+
+    with pytest.raises(MediaError, match=f"{longest + 1} bytes; at most {longest} ") as caught:
+        decode_picture(file, limits)
+
+    assert (caught.value.code, file.read_bytes) == ("too_large", 12)
+    assert decode_picture(io.BytesIO(picture.ljust(longest, b"\0")), limits).shape == (1, 1, 3)
+
+
+def test_an_animated_webp_is_refused_as_what_it_is(write_picture):
+    still = write_picture(np.zeros((8, 8, 3), np.uint8), *ENCODERS["webp"])
+    canvas = struct.pack("<IHBHB", 0x02, 7, 0, 7, 0)
+    frame = struct.pack("<HBHBHBHBI", 0, 0, 0, 0, 7, 0, 7, 0, 100) + still[12:]
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + canvas + b"ANIM" + struct.pack("<IIH", 6, 0, 0)
+    body += 2 * (b"ANMF" + struct.pack("<I", len(frame)) + frame)
+
+    with pytest.raises(MediaError, match="animated WebP is not accepted") as caught:
+        decode_picture(b"RIFF" + struct.pack("<I", len(body)) + body, LIMITS)
+
+    assert caught.value.code == "unsupported_media"
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_a_header_that_lies_about_the_size_does_not_get_past_the_decoder(kind, write_picture):
     """Two headers: the small one first, where only the size is read."""
@@ -134,6 +172,16 @@ def test_a_header_that_lies_about_the_size_does_not_get_past_the_decoder(kind, w
         decode_picture(lying, MediaLimits(max_pixels=1000))
 
     assert caught.value.code == "unreadable_media"
+
+
+@pytest.mark.parametrize("stray", [b"\0" * 4, b"\x12\x34", b"\xff\0", b"\xff" * 3, b"\xff\x01"])
+def test_stray_bytes_between_the_parts_of_a_jpeg_are_passed_over(stray, corners, read_corners, write_picture):
+    """Cameras leave some, and decoders do not mind."""
+    picture = with_exif("jpeg", write_picture(corners(), *ENCODERS["jpeg"]), exif_block(2, "<"))
+    behind_exif, frame = 4 + int.from_bytes(picture[4:6], "big"), picture.index(b"\xff\xc0")
+
+    for place in (behind_exif, frame):
+        assert read_corners(decode_picture(picture[:place] + stray + picture[place:], LIMITS)) == EXIF[2]
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

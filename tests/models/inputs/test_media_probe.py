@@ -231,7 +231,10 @@ def test_a_long_recording_is_refused_with_both_numbers(barcode, write_video):
 
 
 def test_many_frames_are_refused(clip):
-    assert refusal(clip, MediaLimits(max_frames=11)).code == "too_large"
+    refused = refusal(clip, MediaLimits(max_frames=11))
+
+    assert refused.code == "too_large"
+    assert str(refused).endswith("has 12 frames; at most 11 are accepted: save it with fewer, or send a part of it")
     assert probe(clip, MediaLimits(max_frames=12)).has_video
 
 

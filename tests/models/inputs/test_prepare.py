@@ -112,6 +112,16 @@ def test_coverage_counts_each_frame_once(clips: Path, nets: FaceNets) -> None:
     assert seldom.face.coverage == pytest.approx(0.25)
 
 
+def test_damaged_pictures_are_lost_beyond_the_time_for_which_the_one_before_stands_in(
+    clips: Path, nets: FaceNets
+) -> None:
+    face, spec = (clips / "single_face.jpg").read_bytes(), FACES.model_copy(update={"face": FaceSpec(frames=1)})
+
+    ready = prepare(Recording(pictures=[face, *[face[:2000]] * 4, face], pictures_fps=1.0), spec, nets, limits=LIMITS)
+
+    assert [window.reason for window in ready.windows] == [None, None, None, "undecodable", "undecodable", None]
+
+
 def _blank_png() -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -45,6 +45,20 @@ def test_without_a_list_every_name_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scheme", "host", "allowed"),
+    [
+        ("https", "ward.example", True),
+        ("https", "ward.example:443", True),
+        ("https", "ward.example:80", False),
+        ("http", "ward.example:80", False),
+        ("https", "ward.example.evil.example:443", False),
+    ],
+)
+def test_a_host_with_the_usual_port_is_that_of_an_origin_without(scheme: str, host: str, allowed: bool) -> None:
+    assert is_allowed_origin("https://ward.example", Edge("", scheme, host), ()) is allowed
+
+
+@pytest.mark.parametrize(
     ("origin", "allowed"),
     [
         ("https://ward.example:8443", True),

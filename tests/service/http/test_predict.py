@@ -96,6 +96,18 @@ def test_pictures_are_read_in_order_at_their_rate(client: TestClient, clips: Pat
     assert [w["start_s"] for w in reply.json()["windows"]] == [0.0, 2.0]
 
 
+def test_a_damaged_picture_among_others_costs_no_answer(client: TestClient, clips: Path) -> None:
+    picture = (clips / "single_face.jpg").read_bytes()
+    damaged = [("frames", part) for part in (picture[:2000], picture, picture[:2000])]
+    reply = client.post("/predict/pain", files=damaged, data={"fps": "2"})
+
+    assert reply.status_code == 200
+    assert reply.json()["summary"]["answered"] == 1
+    assert (reply.json()["media"]["width"], reply.json()["media"]["duration_s"]) == (572, 1.5)
+    again = client.post("/predict/pain", files=damaged[::2])
+    assert (again.status_code, again.json()["code"]) == (422, "unreadable_media")
+
+
 def test_a_clip_without_a_face_has_no_pain(client: TestClient, clips: Path) -> None:
     reply = client.post("/predict/pain", files={"video": (clips / "no_face.mp4").read_bytes()})
 

@@ -93,6 +93,13 @@ def test_pictures_are_decoded_alike(sandbox, codec, pix_fmt, write_picture, barc
             )
 
 
+def test_a_picture_in_a_file_longer_than_any_is_refused_by_its_child(sandbox, write_picture, barcode):
+    picture, limits = write_picture(barcode(0, 1, 1), "png", "rgb24"), MediaLimits(max_pixels=1)
+    with sandbox.decoder(LEFT_S) as decoder, pytest.raises(MediaError, match=r"1048585 bytes; .* 1048584 ") as caught:
+        decoder.decode_picture(picture.ljust(1_048_585, b"\0"), limits)
+    assert (caught.value.code, decoder.spent) == ("too_large", None)
+
+
 def test_sound_that_is_longer_than_the_shared_memory_comes_whole(make_sandbox, write_sound, tone):
     file = write_sound(tone(440, 150.0, 48_000), 48_000, "wav", "pcm_u8")
     sandbox, causes = make_sandbox()

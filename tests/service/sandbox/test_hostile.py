@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from models.inputs.container import DecoderEnded
 from models.inputs.media import MediaError, MediaLimits
 from service.sandbox.process import SandboxLost
 
@@ -38,7 +39,7 @@ FALSE_SOUNDS = ("samples-of-nothing", "loud-samples", "more-samples-than-asked",
 def test_a_child_that_goes_wrong_is_one_refused_recording(make_sandbox, wait_until_gone, behaviour):
     sandbox, causes = make_sandbox(behaviour)
     cause, code = ENDS[behaviour]
-    with pytest.raises(MediaError) as refused, sandbox.decoder(LEFT_S) as decoder:
+    with pytest.raises(DecoderEnded) as refused, sandbox.decoder(LEFT_S) as decoder:
         decoder.probe(b"content", LIMITS)
 
     assert (causes, refused.value.code) == ([cause], code)

@@ -146,6 +146,30 @@ def test_the_token_of_the_hello_is_asked_for_where_keys_are_on(
     ]
 
 
+def test_a_stream_ends_with_its_key(
+    make_server: Callable[..., Any], talk: Callable[..., Any], tmp_path: Path, face_jpegs: list[bytes]
+) -> None:
+    (token, key), (other_token, other) = new_key("ward-7"), new_key("ward-8")
+    file = tmp_path / "keys.txt"
+    file.write_text(f"{key.line()}\n{other.line()}\n")
+    live = make_server(api_keys_file=file, admin_token="open-sesame")
+    with (
+        talk(live.port, "pain", VIDEO | {"token": token}) as ended,
+        talk(live.port, "pain", VIDEO | {"token": other_token}) as going_on,
+    ):
+        assert (ended.hear()["type"], going_on.hear()["type"]) == ("ready", "ready")
+        file.write_text(other.line())
+        reload = f"http://127.0.0.1:{live.port}/admin/bundles/reload"
+        assert loopback.post(reload, headers={"authorization": "Bearer open-sesame"}, timeout=60).status_code == 200
+        for stream in (ended, going_on):
+            stream.picture(0.0, face_jpegs[0])
+        heard, code = ended.hear_all()
+        windows, _ = going_on.end()
+
+    assert (code, heard[-1]["problem"]["code"]) == (4401, "unauthenticated")
+    assert len(windows) == 1
+
+
 def test_a_bug_is_told_as_one_and_ends_only_its_stream(
     make_server: Callable[..., Any], talk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, face_jpegs: list[bytes]
 ) -> None:

@@ -115,6 +115,15 @@ def test_a_message_far_beyond_the_limit_is_not_read(small: Any, talk: Callable[.
     assert (heard, close_code) == ([], 1009)
 
 
+def test_who_is_still_sending_such_a_message_learns_why(small: Any, talk: Callable[..., Any]) -> None:
+    with talk(small.port, "pain", VIDEO) as client:
+        client.hear()
+        client.socket.send(bytes(4_000_000))
+        heard, close_code = client.hear_all()
+
+    assert (heard, close_code) == ([], 1009)
+
+
 def test_a_message_of_endless_empty_parts_is_ended(small: Any, talk: Callable[..., Any]) -> None:
     with talk(small.port, "pain", VIDEO) as client:
         client.hear()

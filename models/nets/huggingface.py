@@ -6,6 +6,7 @@ Axes: N pictures, P patches, W the model's features.
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from models.nets.errors import HuggingFaceError
 from models.nets.frames import FrameEncoder, Pictures
 from models.spec import FaceSpec
 
-RANDOM_IN_TRAINING: Final = ("mask_time_prob", "mask_feature_prob", "layerdrop")
+RANDOM_IN_TRAINING: Final = ("mask_time_prob", "mask_feature_prob", "layerdrop", "encoder_layerdrop")
 """What a speech model may leave out while it is trained, beside its dropout. All of it is switched off: masks come from
 NumPy's own generator, so that no run could be repeated, and fail in windows that are shorter than one; which layers are
 skipped would differ between ranks."""
@@ -80,15 +81,18 @@ def load_model(model: str) -> tuple[nn.Module, set[str]]:
             if hasattr(config, name):
                 setattr(config, name, 0.0)
         net, report = transformers.AutoModel.from_pretrained(
-            model, config=config, dtype=torch.float32, output_loading_info=True
+            model, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # damaged files, and packages that are not there, make the library raise anything
         raise unusable(model, error) from None
     finally:
         transformers.logging.set_verbosity(verbosity)
     missing = set(report["missing_keys"])
     if strange := sorted(name for name in missing if "pooler" not in name):
         raise HuggingFaceError(f"{model}: its files have no key {strange[0]!r}; expected all weights of the model")
+    if report["mismatched_keys"]:
+        name, given, expected = min(report["mismatched_keys"])
+        raise HuggingFaceError(f"{model}: {name!r} has shape {tuple(given)}; its config.json says {tuple(expected)}")
     return net, missing
 
 
@@ -103,7 +107,10 @@ def processor_settings(model: str, part: str) -> dict[str, Any]:
             raise unusable(model, error) from None
         if file is None:
             continue
-        settings = json.loads(Path(file).read_text(encoding="utf-8"))
+        try:
+            settings = json.loads(Path(file).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise HuggingFaceError(f"{model}: its {name} is not JSON in UTF-8: {error}") from None
         if isinstance(settings, dict):
             return dict(settings.get(part, settings))
     raise HuggingFaceError(f"{model} has no preprocessor_config.json, which says how its input is prepared")
@@ -120,8 +127,14 @@ def import_transformers(model: str) -> Any:
 
 def unusable(model: str, error: Exception) -> HuggingFaceError:
     """The library's long message as one sentence."""
-    first = str(error).strip().split("\n")[0].rstrip(".")
-    return HuggingFaceError(f"{model} cannot be loaded; expected a local folder or an id on the hub: {first}")
+    return HuggingFaceError(
+        f"{model} cannot be loaded; expected a local folder or an id on the hub: {first_sentence(error)}"
+    )
+
+
+def first_sentence(error: Exception) -> str:
+    """Of its message, without the stop; what kind of error it is where it has none."""
+    return re.split(r"[.:]?\n|\.\s", str(error).strip() or type(error).__name__)[0].rstrip(".")
 
 
 def _require_folder(model: str) -> None:
@@ -140,7 +153,7 @@ def _pictures(model: str, settings: dict[str, Any]) -> Pictures:
         raise HuggingFaceError(f"{model}: its processor's rescale_factor is not 1/255; expected pictures in [0, 1]")
     plain = not settings.get("do_normalize", True)
     mean, std = ([0.0] * 3, [1.0] * 3) if plain else (settings.get("image_mean"), settings.get("image_std"))
-    if mean is None or std is None or len(mean) != 3 or len(std) != 3:
+    if not (isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == 3):
         raise HuggingFaceError(f"{model}: its processor has image_mean {mean} and image_std {std}; expected 3 of each")
     return Pictures(tuple(mean), tuple(std), size)
 
@@ -148,8 +161,12 @@ def _pictures(model: str, settings: dict[str, Any]) -> Pictures:
 def _width(features: PictureFeatures, size_px: int, model: str) -> int:
     picture = torch.linspace(-2, 2, 2 * 3 * size_px * size_px).reshape(2, 3, size_px, size_px)
     features.eval()
-    with torch.no_grad():
-        first, second = features(picture), features(picture)
+    try:
+        with torch.no_grad():
+            first, second = features(picture), features(picture)
+    except Exception as error:  # whatever it is that a strange model does with pictures
+        size = f"{size_px} × {size_px} pixels, as its processor makes them"
+        raise HuggingFaceError(f"{model} gives no features for pictures of {size} ({first_sentence(error)})") from None
     if not torch.equal(first, second):
         raise HuggingFaceError(f"{model} answers the same picture differently each time; expected an encoder")
     return int(first.shape[1])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.nets.errors import HuggingFaceError
+from models.nets.huggingface import first_sentence
 from models.spec import WaveformSpec
 
 VARIANCE_FLOOR: Final = 1e-7
@@ -55,5 +56,6 @@ def waveform_front(
     try:
         return WaveformFront(heard, normalised=settings.get("do_normalize", True), samples=samples)
     except Exception as error:  # whatever it is that a strange model does with sound
-        said = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
-        raise HuggingFaceError(f"{model} gives no features for a window of {samples} samples ({said})") from None
+        raise HuggingFaceError(
+            f"{model} gives no features for a window of {samples} samples ({first_sentence(error)})"
+        ) from None

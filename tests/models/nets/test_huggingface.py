@@ -131,15 +131,16 @@ def test_a_gradient_reaches_every_layer_of_a_vision_model(kind: str, saved: Save
 @pytest.mark.parametrize(("modality", "kind"), [("face", "resnet"), ("voice", "whisper")])
 def test_a_frozen_model_stays_as_it_is_in_training(modality: str, kind: str, saved: Save) -> None:
     encoder = build(modality, saved(kind), frozen=True).train()
-    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    frozen = encoder.get_submodule("backbone.net")
+    before = {k: v.clone() for k, v in frozen.state_dict().items()}
 
     encoder(windows(modality, 3)[modality]).square().mean().backward()
 
-    assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in frozen.state_dict().items())
     assert {n for n, p in encoder.named_parameters() if p.grad is not None} == {
         n for n, _ in encoder.named_parameters() if not n.startswith("backbone.")
     }
-    assert not any(module.training for module in encoder.get_submodule("backbone.net").modules())
+    assert not any(module.training for module in frozen.modules())
 
 
 def test_frames_are_resized_and_standardised_as_the_processor_says(saved: Save) -> None:
@@ -217,6 +218,19 @@ def test_whisper_sees_the_energies_that_its_feature_extractor_would_give_it(save
     assert torch.allclose(seen[0][0, :, 50:], seen[0][0].max() - 2.0)  # silence: 8 powers of ten under the loudest
 
 
+def test_no_layer_of_whisper_is_skipped_in_training(saved: Save) -> None:
+    folder = saved("whisper")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"encoder_layerdrop": 0.9}))
+    encoder = build("voice", folder)
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    evaluated = encoder(windows("voice", 3)["voice"])
+
+    assert torch.allclose(encoder.train()(windows("voice", 3)["voice"]), evaluated, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("modality", "kind", "message"),
     [
@@ -274,6 +288,61 @@ def test_a_folder_without_a_processor_says_what_is_missing(saved: Save) -> None:
     (folder / "preprocessor_config.json").unlink()
 
     with pytest.raises(HuggingFaceError, match=r"has no preprocessor_config\.json"):
+        build("face", folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("preprocessor_config.json", b"{", r"its preprocessor_config\.json is not JSON in UTF-8: Expecting"),
+        ("preprocessor_config.json", b"\xff", r"its preprocessor_config\.json is not JSON in UTF-8: 'utf-8' codec"),
+        ("model.safetensors", b"version https://git-lfs", "cannot be loaded; .*: Error while deserializing header"),
+        ("model.safetensors", b"", "cannot be loaded; .*: Error while deserializing header"),
+        ("config.json", b'{"model_type": "vit", "hidden_act": "none"}', "cannot be loaded; .*: 'none'$"),
+        ("config.json", b'{"model_type": "vit", "hidden_size": "none"}', "field 'hidden_size'$"),
+    ],
+)
+def test_a_damaged_file_is_told_in_one_sentence(file: str, content: bytes, message: str, saved: Save) -> None:
+    folder = saved("vit")
+    (folder / file).write_bytes(content)
+
+    with pytest.raises(HuggingFaceError, match=message) as error:
+        build("face", folder)
+
+    assert str(error.value).startswith(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_in_a_pickle_that_is_none_are_told_in_one_sentence(saved: Save) -> None:
+    folder = saved("vit")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"version https://git-lfs")
+
+    with pytest.raises(HuggingFaceError, match=r"an id on the hub: Weights only load failed$"):
+        build("face", folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size": {"height": 64, "width": 64}}, r"no features for pictures of 64 × 64 .* match model \(32\*32\)\)$"),
+        ({"image_mean": 0.5}, r"has image_mean 0\.5 and image_std \[0\.2, 0\.25, 0\.5\]; expected 3 of each"),
+    ],
+)
+def test_a_processor_that_is_not_the_models_is_refused(changed: dict[str, Any], message: str, saved: Save) -> None:
+    folder = saved("vit")
+    (folder / "preprocessor_config.json").write_text(json.dumps(PICTURES | changed))
+
+    with pytest.raises(HuggingFaceError, match=message):
+        build("face", folder)
+
+
+def test_weights_of_another_shape_are_refused(saved: Save) -> None:
+    folder = saved("vit")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 24}))
+
+    with pytest.raises(HuggingFaceError, match=r"0\.mlp\.fc1\.bias' has shape \(32,\); its config\.json says \(24,\)"):
         build("face", folder)
 
 

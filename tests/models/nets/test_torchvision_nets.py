@@ -167,6 +167,46 @@ def test_a_frozen_backbone_keeps_its_weights_and_what_is_new_learns(inputs: Inpu
     assert {name for name, _ in encoder.named_parameters() if not name.startswith("backbone.")} == learns
 
 
+def frozen_resnet18(inputs: InputSpec, file: Path) -> nn.Module:
+    spec = EncoderSpec(name="resnet18", weights=file, frozen=True)
+    return build_encoder("face", inputs, spec, dim=32, steps=3).eval()
+
+
+def test_the_state_of_a_frozen_backbone_is_its_digest(inputs: InputSpec, resnet18_file: Path) -> None:
+    first, second = frozen_resnet18(inputs, resnet18_file), frozen_resnet18(inputs, resnet18_file)
+    frames = torch.randint(0, 256, (2, *inputs.shape("face")), dtype=torch.uint8)
+    assert not torch.equal(second(frames), first(frames))  # what is new begins at random
+
+    state = first.state_dict()
+    second.load_state_dict(state)
+
+    assert {name: values.shape for name, values in state.items() if name.startswith("backbone.")} == {
+        "backbone.digest": (32,)
+    }
+    assert torch.equal(second(frames), first(frames))
+
+
+def test_a_state_of_other_frozen_weights_is_refused(inputs: InputSpec, resnet18_file: Path) -> None:
+    state = nn.ModuleDict({"face": frozen_resnet18(inputs, resnet18_file)}).state_dict()
+    weights = torch.load(resnet18_file)
+    torch.save(weights | {"conv1.weight": 2 * weights["conv1.weight"]}, resnet18_file)
+    other = nn.ModuleDict({"face": frozen_resnet18(inputs, resnet18_file)})
+
+    with pytest.raises(WeightsFileError, match=r"^face\.backbone: the frozen weights are not those"):
+        other.load_state_dict(state)
+
+
+def test_a_state_of_an_earlier_version_brings_its_frozen_weights(inputs: InputSpec, resnet18_file: Path) -> None:
+    encoder = frozen_resnet18(inputs, resnet18_file)
+    own = {name: values + 1 for name, values in encoder.get_submodule("backbone").net.state_dict().items()}
+    state = {name: values for name, values in encoder.state_dict().items() if not name.startswith("backbone.")}
+
+    encoder.load_state_dict(state | {f"backbone.net.{name}": values for name, values in own.items()})
+
+    loaded = encoder.get_submodule("backbone.net").state_dict()
+    assert {name: torch.equal(loaded[name], values) for name, values in own.items()} == dict.fromkeys(own, True)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "r3d18"])
 def test_a_gradient_reaches_every_layer_of_a_backbone_that_is_not_frozen(name: EncoderName, inputs: InputSpec) -> None:
     encoder = build_encoder("face", inputs, EncoderSpec(name=name), dim=32, steps=3)

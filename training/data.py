@@ -23,7 +23,7 @@ def has_target(targets: Tensor) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """Some windows: modality to (B, ...), targets (B,) or (B, C), and persons (B,).
+    """Some windows: modality to (B, ...), targets (B,) or (B, C), persons (B,), and where in the corpus they are (B,).
 
     Under `torchrun` the tensors are this rank's part of the batch, the rest is of the whole.
     """
@@ -31,10 +31,11 @@ class Batch(NamedTuple):
     tensors: dict[str, Tensor]
     targets: Tensor
     person: Tensor
+    rows: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         tensors = {name: values.to(device) for name, values in self.tensors.items()}
-        return Batch(tensors, self.targets.to(device), self.person.to(device))
+        return Batch(tensors, self.targets.to(device), self.person.to(device), self.rows)
 
     @property
     def labelled(self) -> Tensor:
@@ -110,9 +111,9 @@ class WindowSet:
 
     def batch(self, index: Tensor, part: slice = slice(None)) -> Batch:
         """The windows at `index`; of them only `part` as tensors, where several ranks share a batch."""
-        rows = self.rows[index[part]]
-        tensors = {name: values[rows] for name, values in self.store.items()}
-        return Batch(tensors, self.targets[index], self.person[index])
+        rows = self.rows[index]
+        tensors = {name: values[rows[part]] for name, values in self.store.items()}
+        return Batch(tensors, self.targets[index], self.person[index], rows)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All windows in order; the last batch may be smaller, and nothing is left out."""

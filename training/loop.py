@@ -151,7 +151,7 @@ def fit(
             before_epoch()
         at.report.losses.append(_epoch(at, step, data, config, bench, epoch, deal))
         model.eval()
-        at.report.scores.append(score())
+        at.report.scores.append(of_all_ranks(score())[0])  # whatever their rounding, all ranks keep the same epoch
         bench.track(f"{bench.curve}/loss", at.report.losses[-1], epoch)
         bench.track(f"{bench.curve}/selection", at.report.scores[-1], epoch)
         if at.report.best_epoch < 0 or at.report.scores[-1] < at.report.scores[at.report.best_epoch]:

@@ -1,6 +1,6 @@
 """The teacher: one encoder for each modality, fusion, joint representation, head. It sees everything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -23,6 +23,15 @@ class Forward(NamedTuple):
     """pain: CORN logits (B, K - 1); classification: logits (B, K); valence-arousal: (B, 2); regression: (B, C)."""
     log_variance: Mapping[str, Tensor] = {}
     """Hallucinated modality to (B,): how wrong its T-Net expects to be, see `models.nets.tnet.Hallucination`."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Forward":
+        """The same with every tensor changed."""
+        return Forward(
+            {name: change(values) for name, values in self.features.items()},
+            change(self.z),
+            change(self.output),
+            {name: change(values) for name, values in self.log_variance.items()},
+        )
 
 
 class Teacher(nn.Module):

@@ -6,6 +6,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from training.stage_config import StageConfig
 RECIPE = Path(__file__).parents[2] / "training" / "configs" / "synthetic-pain.yaml"
 BATCH = 15  # no multiple of the ranks
 DTYPES = (torch.float32, torch.float64)
+LIKES_THE_FIRST, LIKES_THE_SECOND = (0.0, 1.0), (1.0, 0.0)
+"""Selection scores of two epochs."""
 
 
 class Net(nn.Module):
@@ -80,6 +83,7 @@ def find() -> dict[str, Any]:
     found["only on rank 1"] = only_here.grad
     found["first"] = is_first_rank()
     found["trained"] = train()
+    found["chosen"] = train(LIKES_THE_FIRST if rank else LIKES_THE_SECOND)
     return found | {"rank": rank}
 
 
@@ -92,8 +96,8 @@ def claim(run: Path) -> Contents | None:
     return folder.contents()
 
 
-def train() -> dict[str, Tensor]:
-    """The weights after two epochs of `fit`, each batch shared by the ranks."""
+def train(scores: Sequence[float] = (0.0, 0.0)) -> dict[str, Tensor]:
+    """The weights of the better of two epochs of `fit`, which have these scores, each batch shared by the ranks."""
     net, (x, _, targets) = Net(torch.float32), problem(torch.float32)
     n = torch.arange(BATCH)
     windows = WindowSet({"x": x}, n, {}, targets, n % 5, n, torch.zeros(BATCH, 2), tuple("abcde"))
@@ -102,7 +106,8 @@ def train() -> dict[str, Tensor]:
         return ccc_loss(gather_with_gradient(net.head(net.joint(batch.tensors["x"]))), batch.targets)
 
     config = StageConfig(epochs=2, batch=7, learning_rate=0.01)
-    fit(net, net.parameters(), step, lambda: 0.0, windows, config, Bench(seed=1, label="ranks"))
+    of_epoch = iter(scores)
+    fit(net, net.parameters(), step, lambda: next(of_epoch), windows, config, Bench(seed=1, label="ranks"))
     return dict(net.state_dict())
 
 
@@ -160,6 +165,15 @@ def test_two_ranks_train_as_one(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         for name, expected in alone.items():
             assert torch.allclose(rank["trained"][name], expected, atol=1e-6), name
+
+
+def test_all_ranks_keep_the_epoch_that_the_first_likes_best(ranks: list[dict[str, Any]]) -> None:
+    liked = train(LIKES_THE_SECOND)
+
+    for rank in ranks:
+        for name, expected in liked.items():
+            assert torch.allclose(rank["chosen"][name], expected, atol=1e-6), name
+    assert not torch.allclose(liked["head.weight"], train(LIKES_THE_FIRST)["head.weight"], atol=1e-3)
 
 
 def test_ranks_that_were_stopped_go_on_with_their_own_random_numbers(ranks: list[dict[str, Any]]) -> None:

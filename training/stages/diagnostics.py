@@ -116,7 +116,7 @@ def _seen(setting: Setting, measured: Measured, batch: Batch) -> tuple[Seen, Les
 
 
 def _lesson(setting: Setting, material: Material, batch: Batch) -> Lesson:
-    return material.source(batch, setting.seen(material.teacher, batch))
+    return material.source(batch, setting.heard(material.teacher, batch))
 
 
 def _of_batch(setting: Setting, measured: Measured, batch: Batch, ot_weight: float) -> dict[str, float]:

@@ -4,7 +4,7 @@ Aslam et al., arXiv 2408.09035. A choice by the task's loss on the very clips th
 the best memory: here the losses that choose are cross-fitted. Axes: B windows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from training.data import Batch, WindowSet
 from training.loop import Bench, FitReport, fit
 from training.losses.multi import alignment_loss, sample_losses
 from training.stage_config import Choice
-from training.stages.setting import Setting, gathered
+from training.stages.memory import joined
+from training.stages.setting import EVALUATION_BATCH, Setting, gathered
 from training.stages.sources import Lesson, Source, by_fold
 
 ORDER = ("joint", "prevalent", "privileged")
@@ -38,26 +39,33 @@ def align_teachers(
             head.standardise(windows.labelled().targets)
     chosen = setting.selection
 
-    def loss(batch: Batch) -> Tensor:
-        said = _said(setting, net, batch)
-        task = {who: setting.task_loss(out.output, batch.targets) for who, out in said.items()}
-        aligned = alignment_loss(said["prevalent"].z, said["privileged"].z, said["joint"].z)
-        return aligned + 0.5 * (task["joint"] + 0.5 * task["prevalent"] + 0.5 * task["privileged"])
+    def step(batch: Batch, noise: torch.Generator, _: float) -> Tensor:
+        batch = setting.augmented(batch, noise)
+        return _alignment(setting, _said(setting, net, batch), batch.targets)
 
+    @torch.no_grad()
     def score() -> float:
-        with torch.no_grad():
-            return float(loss(chosen.batch(torch.arange(len(chosen))).to(setting.device)))
+        parts = [net(batch.to(setting.device).tensors) for batch in chosen.batches(EVALUATION_BATCH)]
+        said = {who: joined([part[who] for part in parts]) for who in ORDER}
+        return float(_alignment(setting, said, chosen.targets.to(setting.device)))
 
     report = fit(
         net,
         [p for p in net.parameters() if p.requires_grad],
-        lambda batch, noise, _: loss(setting.augmented(batch, noise)),
+        step,
         score,
         windows.labelled(),
         config.teacher,
         Bench(config.seed, "align teachers", setting.scratch / f"{name}.state", setting.track),
     )
     return net, report
+
+
+def _alignment(setting: Setting, said: Mapping[str, Forward], targets: Tensor) -> Tensor:
+    """What is made small: how far both modality-specific teachers are from the joint one, and the three task losses."""
+    task = {who: setting.task_loss(out.output, targets) for who, out in said.items()}
+    aligned = alignment_loss(said["prevalent"].z, said["privileged"].z, said["joint"].z)
+    return aligned + 0.5 * (task["joint"] + 0.5 * task["prevalent"] + 0.5 * task["privileged"])
 
 
 def _said(setting: Setting, net: AlignedTeachers, batch: Batch) -> dict[str, Forward]:
@@ -79,11 +87,11 @@ def best_of_several(
 
     @torch.no_grad()
     def teach(batch: Batch, _: Forward) -> Lesson:
-        said = _said(setting, teachers, batch)
+        said = setting.all_heard(teachers, teachers, batch)
         if not bool(batch.labelled.any()):
             return Lesson(said["joint"])
         own = fold.to(batch.person.device)[batch.person]  # (B,)
-        unseen = [_said(setting, net, batch) for net in cross_fitted]
+        unseen = [setting.all_heard(net, net, batch) for net in cross_fitted]
         outputs = [by_fold([one[who] for one in unseen], own).output for who in ORDER]
         if choice == "sample":
             standardised = [setting.standardised(output) for output in outputs]

@@ -169,7 +169,7 @@ def read_windows(config: RunConfig) -> tuple[Corpus, CorpusWindows]:
         corpus,
         config.inputs,
         config.modalities,
-        cached_face_nets(),
+        None if config.inputs.face is None else cached_face_nets(),
         workers=len(os.sched_getaffinity(0)),
         folder=cache_root() / "windows",
     )

@@ -1,6 +1,6 @@
 """What every stage of a run works on: the configuration, the people's parts, and where to compute."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from training.corpora.splits import Split
 from training.data import Batch, WindowSet, deal_batches
 from training.distributed import gather_with_gradient, local_part
 from training.losses.task import task_loss
+from training.stages.memory import Kept, Memory, Said, joined, keep
 from training.tracking import Track, track_nothing
 from training.windows import FrameLabels
 
@@ -53,6 +54,8 @@ class Setting:
     """Where a frozen encoder has seen the corpus already: the windows (M, ...) that it was shown, by modality."""
     contents: Contents = field(default_factory=dict)
     """What the corpus holds."""
+    memory: Memory = field(default_factory=Memory, init=False, repr=False, compare=False)
+    """What teachers said; with other windows one begins anew."""
 
     @property
     def protocol(self) -> list[str]:
@@ -122,6 +125,33 @@ class Setting:
         with torch.no_grad():
             return self.forward(net, batch)
 
+    def heard(self, teacher: nn.Module, batch: Batch) -> Forward:
+        """What a teacher, which is trained no more, says of a batch of training people: `seen`, but asked once."""
+        return self.all_heard(lambda tensors: {"": teacher(tensors)}, teacher, batch)[""]
+
+    def all_heard(self, speak: Callable[[Mapping[str, Tensor]], Said], net: nn.Module, batch: Batch) -> Said:
+        """What `net` says of a batch, as `speak` puts it.
+
+        It is asked once about all training windows, if no step varies them.
+        """
+
+        @torch.no_grad()
+        def said(of: Batch) -> Said:
+            with self.autocast():
+                return {who: out.each(Tensor.float) for who, out in speak(of.to(self.device).tensors).items()}
+
+        def learn() -> Kept | None:
+            pairs = self.pairs
+            return keep(map(said, pairs.batches(EVALUATION_BATCH)), pairs)
+
+        known = None if self.varies else self.memory.recall(net, batch, learn)
+        return {who: gathered(out) for who, out in said(batch).items()} if known is None else known
+
+    @property
+    def varies(self) -> bool:
+        """Whether `augmented` changes anything."""
+        return FACE in self.train.store and self.train.store[FACE].dtype == torch.uint8
+
     def some_batches(self, each: int = 1) -> Iterator[Batch]:
         """The first batches of training people, not augmented: for what is measured and not trained.
 
@@ -135,19 +165,14 @@ class Setting:
     def augmented(self, batch: Batch, noise: torch.Generator) -> Batch:
         """The batch on the run's device, its faces varied."""
         batch = batch.to(self.device)
-        if FACE in batch.tensors and batch.tensors[FACE].dtype == torch.uint8:
+        if self.varies:
             batch.tensors[FACE] = augment_frames(batch.tensors[FACE], noise)
         return batch
 
 
 def gathered(out: Forward) -> Forward:
     """What came out, in float32, of all ranks' windows: losses are of the whole batch."""
-    return Forward(
-        {name: gather_with_gradient(values.float()) for name, values in out.features.items()},
-        gather_with_gradient(out.z.float()),
-        gather_with_gradient(out.output.float()),
-        {name: gather_with_gradient(values.float()) for name, values in out.log_variance.items()},
-    )
+    return out.each(lambda values: gather_with_gradient(values.float()))
 
 
 def run_over(net: nn.Module, windows: WindowSet, device: torch.device) -> Forward:
@@ -157,20 +182,8 @@ def run_over(net: nn.Module, windows: WindowSet, device: torch.device) -> Forwar
     with torch.no_grad():
         for batch in windows.batches(EVALUATION_BATCH):
             out: Forward = net(batch.to(device).tensors)
-            parts.append(
-                Forward(
-                    {k: v.cpu() for k, v in out.features.items()},
-                    out.z.cpu(),
-                    out.output.cpu(),
-                    {k: v.cpu() for k, v in out.log_variance.items()},
-                )
-            )
-    return Forward(
-        {name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features},
-        torch.cat([part.z for part in parts]),
-        torch.cat([part.output for part in parts]),
-        {name: torch.cat([part.log_variance[name] for part in parts]) for name in parts[0].log_variance},
-    )
+            parts.append(out.each(Tensor.cpu))
+    return joined(parts)
 
 
 def selection_loss(setting: Setting, net: nn.Module, windows: WindowSet) -> float:

@@ -40,7 +40,7 @@ def shuffled(_: Batch, joint: Forward) -> Lesson:
 def one_teacher(setting: Setting, teacher: nn.Module) -> Source:
     """Another teacher, the same for every window."""
     teacher.eval()
-    return lambda batch, _: Lesson(setting.seen(teacher, batch))
+    return lambda batch, _: Lesson(setting.heard(teacher, batch))
 
 
 def cross_fitted(setting: Setting, teachers: Sequence[nn.Module], fold_of_person: Tensor) -> Source:
@@ -53,7 +53,7 @@ def cross_fitted(setting: Setting, teachers: Sequence[nn.Module], fold_of_person
 
     def teach(batch: Batch, _: Forward) -> Lesson:
         fold = fold_of_person.to(batch.person.device)[batch.person]  # (B,)
-        return Lesson(by_fold([setting.seen(teacher, batch) for teacher in teachers], fold), fold)
+        return Lesson(by_fold([setting.heard(teacher, batch) for teacher in teachers], fold), fold)
 
     return teach
 

@@ -141,7 +141,7 @@ def _train(
         loss = method.task_weight * setting.task_loss(out.output, batch.targets)
         if not (method.trained_tnet or weights) or not bool(loss.isfinite()):  # terms refuse what is not finite
             return loss
-        joint = setting.seen(teacher, batch)
+        joint = setting.heard(teacher, batch)
         if method.trained_tnet:
             loss = loss + config.tnet_weight * hallucination_loss(student, out, joint, setting.config.tnet)
         if weights:

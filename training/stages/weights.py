@@ -61,7 +61,7 @@ def gradient_norms(
     norms = dict.fromkeys((TASK, *terms), 0.0)
     for batch in batches:
         own = setting.seen(student, batch)
-        lesson = material.source(batch, setting.seen(material.teacher, batch))
+        lesson = material.source(batch, setting.heard(material.teacher, batch))
         seen = Seen(own, lesson.forward, batch.targets, batch.person)
         norms[TASK] += gradient_at_z(own.z, partial(_task_at, setting=setting, student=student, batch=batch))
         for name, term in terms.items():

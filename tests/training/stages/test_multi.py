@@ -1,6 +1,6 @@
 """MT-PKDOT's choice of a teacher, by batch and by sample, and the rows that make it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.nets.adapters import AlignedTeachers
 from models.nets.teacher import Forward
 from training.config import RunConfig
 from training.data import Batch
@@ -20,7 +21,7 @@ from training.stage_config import Choice, StudentConfig
 from training.stages.kept import shared_stages, student_stages
 from training.stages.material import Material
 from training.stages.methods import METHODS, ROWS, VARIATIONS
-from training.stages.multi import ORDER, best_of_each, best_of_several
+from training.stages.multi import ORDER, align_teachers, best_of_each, best_of_several
 from training.stages.setting import Setting
 from training.stages.sources import joint_teacher
 from training.stages.student import train_student
@@ -45,9 +46,33 @@ def taught(setting: Setting, fitted: Three, cross_fitted: Three, batch: Batch, c
     """What the chosen teachers say of a batch, where one cross-fitted one has seen nobody."""
     fold = torch.zeros(len(setting.train.people), dtype=torch.int64)
     source = best_of_several(setting, fitted, [cross_fitted], fold, choice)  # type: ignore[arg-type, list-item]
+    batch = batch._replace(rows=setting.test.rows[:1].expand(len(batch.targets)))  # of nobody whom they have taught
     lesson = source(batch, fitted.said["joint"])
     assert lesson.block is None  # one space: everybody is compared with everybody
     return lesson.forward
+
+
+def test_aligned_teachers_see_selection_people_in_batches_and_are_scored_over_all_at_once(
+    toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, sizes = toy_setting("valence-arousal"), list[int]()
+    forward = AlignedTeachers.forward
+
+    def recorded(net: AlignedTeachers, tensors: Mapping[str, Tensor]) -> dict[str, Forward]:
+        if not net.training:
+            sizes.append(len(tensors["face"]))
+        return forward(net, tensors)
+
+    def scores() -> list[float]:
+        teachers = [setting.new_teacher(of) for of in (("face", "voice"), ("face",), ("voice",))]
+        return align_teachers(setting, *teachers, setting.pairs, name="aligned")[1].scores
+
+    monkeypatch.setattr(AlignedTeachers, "forward", recorded)
+    whole = scores()
+    monkeypatch.setattr("training.stages.multi.EVALUATION_BATCH", 3)
+
+    assert scores() == pytest.approx(whole, rel=1e-5)
+    assert sizes == [10] * 3 + [3, 3, 3, 1] * 3
 
 
 def test_of_mt_pkdots_teachers_the_one_with_the_lowest_unseen_loss_teaches(toy_setting: MakeSetting) -> None:
@@ -63,7 +88,7 @@ def test_of_mt_pkdots_teachers_the_one_with_the_lowest_unseen_loss_teaches(toy_s
     said = partial(taught, setting, three("joint", 5.0), three("privileged", 0.0), choice="batch")
 
     assert said(batch).z.unique().tolist() == [7.0]
-    unlabelled = Batch(batch.tensors, torch.full_like(batch.targets, -1), batch.person)
+    unlabelled = Batch(batch.tensors, torch.full_like(batch.targets, -1), batch.person, batch.rows)
     assert said(unlabelled).z.unique().tolist() == [5.0]
 
 
@@ -82,7 +107,7 @@ Z = [
 
 
 def three_samples(targets: Tensor) -> Batch:
-    return Batch({}, targets, torch.zeros(3, dtype=torch.int64))
+    return Batch({}, targets, torch.zeros(3, dtype=torch.int64), torch.arange(3))
 
 
 def test_each_sample_has_the_teacher_with_its_own_lowest_unseen_loss(toy_setting: MakeSetting) -> None:

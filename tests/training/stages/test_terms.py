@@ -244,16 +244,11 @@ def test_no_row_looks_at_labels_it_does_not_have(toy_setting: MakeSetting) -> No
     assert {name for name, norm in norms.items() if norm == 0.0} == {TASK, "OT to labels"}
 
 
-def test_the_joint_teacher_is_asked_once_a_step(toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_joint_teacher_is_asked_once_a_step(toy_setting: MakeSetting) -> None:
     setting = with_one_epoch(toy_setting("pain"))
     new, teacher = setting.new_student(("face",)), setting.new_teacher(setting.config.modalities)
-    asked, seen = [], Setting.seen
-
-    def watch(self: Setting, net: torch.nn.Module, batch: Batch) -> Forward:
-        asked.append(net)
-        return seen(self, net, batch)
-
-    monkeypatch.setattr(Setting, "seen", watch)
+    asked: list[torch.nn.Module] = []
+    teacher.register_forward_pre_hook(lambda net, _: asked.append(net))
     material = Material({"face": new.encoders["face"].state_dict()}, new.tnets.state_dict(), teacher, joint_teacher)
     train_student(setting, ("face",), material, METHODS["PKDOT"], "row")
 

@@ -114,7 +114,7 @@ def test_the_teacher_of_a_sample_is_chosen_by_both_values_whatever_their_units(t
     errors = torch.tensor([[[0.0, 1.0]], [[0.9, 0.1]], [[2.0, 2.0]]]) * FACTOR
     teachers = Three([targets + error for error in errors])
     fold = torch.zeros(len(setting.train.people), dtype=torch.int64)
-    batch = Batch({}, targets, torch.zeros(1, dtype=torch.int64))
+    batch = Batch({}, targets, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
 
     source = best_of_several(setting, teachers, [teachers], fold, "sample")  # type: ignore[arg-type, list-item]
 

@@ -37,12 +37,13 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 
 def prepared_windows(
-    clips: Sequence[Clip], spec: InputSpec, face_nets: Path, *, workers: int, folder: Path, label: str
+    clips: Sequence[Clip], spec: InputSpec, face_nets: Path | None, *, workers: int, folder: Path, label: str
 ) -> list[Path]:
     """Each clip's windows as an npz file, from the cache where it is there, else prepared now with a progress bar.
 
     In a file: `spans_s` (W, 2), `frame_times_s` (n,), and for each modality its tensor (W, ...) and
-    `<modality>_observed` (W,) bool. Raises CorpusError, which names the clip, for a file that cannot be read.
+    `<modality>_observed` (W,) bool. `face_nets` may be None where `spec` has no face. Raises CorpusError, which names
+    the clip, for a file that cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{_key(clip, spec, face_nets)}.npz" for clip in clips]
@@ -62,8 +63,8 @@ def prepared_windows(
     return files
 
 
-def _key(clip: Clip, spec: InputSpec, face_nets: Path) -> str:
-    settings = [PREPARE_VERSION, spec.model_dump_json(), clip.side, face_nets.name if spec.face is not None else None]
+def _key(clip: Clip, spec: InputSpec, face_nets: Path | None) -> str:
+    settings = [PREPARE_VERSION, spec.model_dump_json(), clip.side, face_nets and face_nets.name]
     digest = hashlib.sha256(repr(settings).encode())
     for file in (clip.video, clip.signals):
         if file is not None:
@@ -83,10 +84,10 @@ def _face_nets(folder: Path) -> FaceNets:
     return load_face_nets(folder, threads=1)
 
 
-def _prepare_into(job: tuple[Clip, InputSpec, Path, Path]) -> None:
+def _prepare_into(job: tuple[Clip, InputSpec, Path | None, Path]) -> None:
     clip, spec, face_nets, file = job
     try:
-        looks = spec.face is not None and clip.pictures is None
+        looks = face_nets is not None and spec.face is not None and clip.pictures is None
         arrays = prepare_clip(clip, spec, _face_nets(face_nets) if looks else None)
     except (MediaError, SignalError) as error:
         raise CorpusError(f"clip {clip.id} cannot be prepared: {error}") from error

@@ -53,9 +53,12 @@ def to_deal(corpus: Corpus, windows: WindowSet) -> tuple[list[Clip], frozenset[s
 
 
 def corpus_windows(
-    corpus: Corpus, spec: InputSpec, modalities: Sequence[str], face_nets: Path, *, workers: int, folder: Path
+    corpus: Corpus, spec: InputSpec, modalities: Sequence[str], face_nets: Path | None, *, workers: int, folder: Path
 ) -> CorpusWindows:
-    """All windows of `corpus` and their targets: the clip's level, or the mean over the window's labelled frames."""
+    """All windows of `corpus` and their targets: the clip's level, or the mean over the window's labelled frames.
+
+    `face_nets` may be None where `spec` has no face.
+    """
     files = prepared_windows(
         corpus.clips, spec, face_nets, workers=workers, folder=folder, label=f"prepare {corpus.name}"
     )

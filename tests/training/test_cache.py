@@ -10,9 +10,11 @@ from models.inputs.voice import log_mel
 from models.spec import InputSpec, LogMelSpec, WaveformSpec
 from training.cache import prepared_windows
 from training.cache_folder import cache_root
+from training.config import CorpusConfig, RunConfig
 from training.corpora.affwild2 import read_affwild2
 from training.corpora.clip import Clip, CorpusError
 from training.corpora.synthetic import SyntheticAffect, synthesize_affwild2
+from training.stages.prepare import read_windows
 
 
 def arrays_of(file: Path) -> dict[str, np.ndarray]:
@@ -100,6 +102,23 @@ def test_a_damaged_video_is_one_sentence_that_names_the_clip(tmp_path: Path) -> 
         prepared_windows(
             [Clip("7", "somebody", video)], VOICE_ONLY, tmp_path, workers=1, folder=tmp_path / "cache", label="test"
         )
+
+
+def test_a_recipe_without_a_face_needs_no_face_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PKDOT_CACHE_DIR", str(tmp_path / "empty"))
+    synthesize_affwild2(tmp_path / "a", SyntheticAffect(videos=2, validation_videos=1, video_s=2.0, picture_px=96))
+    config = RunConfig(
+        name="voices",
+        corpus=CorpusConfig(kind="affwild2", root=tmp_path / "a"),
+        inputs=VOICE_ONLY,
+        modalities=("voice",),
+        students=(("voice",),),
+    )
+
+    corpus, prepared = read_windows(config)
+
+    assert prepared.windows.store["voice"].shape == (2 * len(corpus.clips), 16, 100)
+    assert prepared.windows.observed["voice"].any()
 
 
 def test_the_two_people_of_one_picture_are_prepared_apart(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ class Physio(NamedTuple):
     units: Mapping[str, str]
     """By column, where the JSON says."""
 
+    @property
+    def end_s(self) -> float:
+        """When its last sample ends, on the same clock."""
+        return self.start_s + float(self.values.shape[1]) / self.rate_hz
+
 
 def read_physio(path: Path) -> Physio:
     """Read a `*_physio.tsv.gz` with its JSON files.
@@ -88,7 +93,8 @@ def read_table(path: Path) -> NDArray[np.float64]:
     try:
         table = np.loadtxt(io.StringIO(text.replace(MISSING, "nan")), delimiter="\t", ndmin=2, comments=None)
     except ValueError as error:
-        raise CorpusError(f"{path.name} holds something that is not a number or n/a: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise CorpusError(f"{path.name} holds something that is not a number or n/a: {reason}.") from error
     lines = text.rstrip("\r\n").split("\n")
     if len(table) != len(lines):  # empty ones were left out
         empty = next(number for number, line in enumerate(lines, start=1) if not line.strip())

@@ -1,6 +1,7 @@
 """Who and what is in a BIDS data set with physiology: runs with their recordings and events, and people."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,16 @@ class Run:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """Runs that have a recording, by name; the recordings of one run differ in `recording-` only."""
+    """Runs that have a recording, by name; the recordings of one run differ in `recording-` only.
+
+    Raises CorpusError where there is none, and for a recording that lies in another person's folder.
+    """
     runs: dict[str, list[Path]] = {}
     for pattern in (f"sub-*/*/*{SUFFIX}", f"sub-*/ses-*/*/*{SUFFIX}"):
         for path in sorted(root.glob(pattern)):
             parts = path.name.removesuffix(SUFFIX).split("_")
+            if parts[0] != (folder := path.relative_to(root).parts[0]):
+                raise CorpusError(f"{relative(path, root)} is named after {parts[0]}: expected a name with {folder}.")
             runs.setdefault("_".join(part for part in parts if not part.startswith("recording-")), []).append(path)
     if not runs:
         raise CorpusError(f"{root} has no sub-*/*/*{SUFFIX}: give the root of a BIDS data set with physiology.")
@@ -52,12 +58,15 @@ def find_runs(root: Path) -> list[Run]:
 
 
 def read_events(run: Run, root: Path) -> list[Event]:
-    """The events that have a type; a run of a task whose name begins with `rest` needs none."""
+    """The events that have a type; a run of a task whose name begins with `rest` needs none.
+
+    Raises CorpusError where the table is missing or no such table, and for a line that says what another one says.
+    """
     if not run.events.is_file():
         if any(part.startswith("task-rest") for part in entities(run.events, "_events.tsv")):
             return []
         raise CorpusError(f"{relative(run.events, root)} is missing: expected the events of {run.recordings[0].name}.")
-    events = []
+    events: dict[tuple[float, str], Event] = {}
     for number, row in enumerate(read_rows(run.events, ("onset", "trial_type")), start=1):
         if row["trial_type"] in ("", MISSING):
             continue
@@ -69,8 +78,12 @@ def read_events(run: Run, root: Path) -> list[Event]:
             raise CorpusError(
                 f"{run.events.name}, line {number + 1}, has the onset {row['onset']!r}: expected seconds."
             )
-        events.append(Event(run.name, number, onset_s, row["trial_type"]))
-    return events
+        event = Event(run.name, number, onset_s, row["trial_type"])
+        if (earlier := events.setdefault((onset_s, event.trial_type), event)) is not event:
+            raise CorpusError(
+                f"{run.events.name}, line {number + 1}, repeats line {earlier.number + 1}: expected each event once."
+            )
+    return list(events.values())
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -89,16 +102,22 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def read_participants(root: Path) -> dict[str, Mapping[str, str]]:
-    """Sex and age band by participant_id; nothing where there is no participants.tsv."""
+    """Sex and age band by participant_id; nothing where there is no participants.tsv.
+
+    Raises CorpusError where that is no such table, or has two lines of one person.
+    """
     path = root / "participants.tsv"
     if not path.is_file():
         return {}
+    rows = [row for row in read_rows(path, ("participant_id",)) if row["participant_id"]]
+    if twice := [name for name, n in Counter(row["participant_id"] for row in rows).items() if n > 1]:
+        raise CorpusError(f"{path.name} has two lines of {twice[0]}: expected a line for each person.")
     return {
         row["participant_id"]: {
             "sex": SEXES.get(row.get("sex", "").lower(), "unknown"),
             "age": age_band(row.get("age", "")),
         }
-        for row in read_rows(path, ("participant_id",))
+        for row in rows
     }
 
 

@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -26,7 +28,11 @@ LICENCE: Final = (
     "BioVid Heat Pain: research only, under its owners' agreement; what is trained on it is bound likewise."
 )
 SUBJECT_NAME: Final = re.compile(r"^\d+_(?P<sex>[wm])_(?P<age>\d+)$")
+NAMED_LEVEL: Final = re.compile(r"-(BL1|PA[1-4])-")
+"""`071309_w_21-PA3-017` is a clip of PA3."""
 VIDEO_LIMITS: Final = MediaLimits()
+MAX_DIFFERENCE_S: Final = 0.5
+"""Between the lengths of a clip's video and biosignals."""
 FACIAL_EMG: Final = ("emg_corrugator", "emg_zygomaticus")
 """Part B was recorded with electrodes on the face, part A without."""
 SUBJECT_COUNTS: Final[Mapping[int, str]] = MappingProxyType(
@@ -60,19 +66,21 @@ def read_biovid(root: Path) -> Corpus:
 def check_biovid(root: Path) -> list[str]:
     """Sentences on the part under `root`: every problem ("problem: ..."), then counts by class, group and subject.
 
-    Problems are missing and damaged files, bad labels, and files that are the same under two names. Reads all
-    biosignals, and opens all videos. Raises CorpusError where samples.csv itself cannot be read.
+    Problems are missing and damaged files, biosignals that lack a column of the first or last longer or shorter than
+    the video, bad labels, one person under two names, and files that are the same under two. Reads all biosignals, and
+    opens all videos. Raises CorpusError where samples.csv itself cannot be read.
     """
-    problems, clips = [], []
-    for row in read_samples(root):
+    rows = read_samples(root)
+    problems, clips = ids_of_two(rows), []
+    for row in rows:
         try:
-            clip = to_clip(root, row)
+            clips.append(to_clip(root, row))
         except CorpusError as error:
             problems.append(str(error))
-            continue
-        clips.append(clip)
+    columns = first_columns(clips)
+    for clip in clips:
         missing = missing_files(root, clip)
-        problems += missing if missing else bad_signals(clip) + bad_video(root, clip)
+        problems += missing if missing else bad_files(root, clip, columns)
     there = [path for clip in clips for path in (clip.video, clip.signals) if path is not None and path.is_file()]
     problems += identical_files(there, root)
     counts = Counter(LEVELS[clip.level] for clip in clips if clip.level is not None)
@@ -134,13 +142,19 @@ def read_samples(root: Path) -> list[dict[str, str]]:
 
 
 def to_clip(root: Path, row: dict[str, str]) -> Clip:
-    """One line of samples.csv as a clip; CorpusError for a class outside BL1, PA1..PA4 or a name that is a path."""
+    """One line of samples.csv as a clip.
+
+    Raises CorpusError for a class outside BL1, PA1..PA4 or another one than in the clip's name, as where a table was
+    sorted by one column alone, and for a name that is a path.
+    """
     subject, sample, level = row["subject_name"], row["sample_name"], row["class_name"]
     if level not in LEVELS:
         raise CorpusError(f"samples.csv gives {sample} the class {level!r}: expected one of {', '.join(LEVELS)}.")
     for name in (subject, sample):
         if not re.fullmatch(r"[\w-]+", name or ""):
             raise CorpusError(f"samples.csv holds the name {name!r}: expected letters, digits, _ and - only.")
+    if (named := NAMED_LEVEL.search(sample)) and named[1] != level:
+        raise CorpusError(f"samples.csv gives {sample} the class {level}: expected {named[1]}, as its name says.")
     return Clip(
         id=sample,
         subject=subject,
@@ -149,6 +163,18 @@ def to_clip(root: Path, row: dict[str, str]) -> Clip:
         level=LEVELS.index(level),
         groups=groups_of(subject),
     )
+
+
+def ids_of_two(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """A sentence for each subject_id that stands beside two names: one person would be dealt as two."""
+    names: dict[str, list[str]] = {}
+    for row in (row for row in rows if row["subject_id"]):
+        names.setdefault(row["subject_id"], []).append(row["subject_name"])
+    return [
+        f"samples.csv gives subject_id {number} the names {first} and {other}: expected one for each person."
+        for number, own in names.items()
+        for first, other in pairwise(dict.fromkeys(own))
+    ]
 
 
 def groups_of(subject: str) -> dict[str, str]:
@@ -180,23 +206,43 @@ def part_columns(clip: Clip) -> tuple[str, ...]:
     return tuple(name for name in SIGNAL_COLUMNS if name in header)
 
 
-def bad_signals(clip: Clip) -> list[str]:
-    """What reading the clip's biosignals complains of."""
+def bad_files(root: Path, clip: Clip, columns: Sequence[str]) -> list[str]:
+    """What reading the clip's biosignals, in which `columns` are expected, and opening its video complain of.
+
+    Both must last as long: what is missing at the end of a window would be filled with the last value.
+    """
     assert clip.signals is not None
-    try:
-        read_biosignals(clip.signals, part_columns(clip))
-    except ValueError as error:
-        return [str(error)]
-    return []
+    problems, lengths_s = [], []
+    for length in (partial(signals_s, clip, columns), partial(video_s, root, clip)):
+        try:
+            lengths_s.append(length())
+        except ValueError as error:
+            problems.append(str(error))
+    if not problems and abs(lengths_s[0] - lengths_s[1]) > MAX_DIFFERENCE_S:
+        problems.append(
+            f"{relative(clip.signals, root)} lasts {lengths_s[0]:.2f} s and its video {lengths_s[1]:.2f} s: expected a "
+            f"difference of at most {MAX_DIFFERENCE_S:g} s."
+        )
+    return problems
 
 
-def bad_video(root: Path, clip: Clip) -> list[str]:
-    """What opening the clip's video complains of."""
+def signals_s(clip: Clip, columns: Sequence[str]) -> float:
+    """How long the clip's biosignals last in seconds; ValueError where they are damaged, or lack one of `columns`."""
+    assert clip.signals is not None
+    own = part_columns(clip)
+    recording = read_biosignals(clip.signals, tuple(dict.fromkeys((*columns, *own))))
+    return float(recording.values.shape[1] / recording.rate_hz)
+
+
+def video_s(root: Path, clip: Clip) -> float:
+    """How long the clip's video lasts in seconds; ValueError, which names it, where it cannot be read."""
     assert clip.video is not None
     name = relative(clip.video, root)
     try:
         with clip.video.open("rb") as file:
-            has_video = probe(file, VIDEO_LIMITS).has_video
+            info = probe(file, VIDEO_LIMITS)
     except ValueError as error:
-        return [f"{name}: {error}"]
-    return [] if has_video else [f"{name} holds no picture."]
+        raise CorpusError(f"{name}: {error}") from error
+    if not info.has_video:
+        raise CorpusError(f"{name} holds no picture.")
+    return info.duration_s

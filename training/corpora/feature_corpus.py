@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from models.spec import InputSpec, Task
 from training.corpora.clip import CorpusError
-from training.corpora.feature_rows import label_problems, modality_problems, person_problems, texts
+from training.corpora.feature_rows import (
+    label_problems,
+    modality_problems,
+    name_problems,
+    person_problems,
+    texts,
+)
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -87,9 +93,11 @@ def _problems(arrays: Arrays, n: int) -> Iterator[str]:
     else:
         names = names_of(arrays, task)
         if names is None:
-            key, least = ("classes", "at least two names") if task in ORDERED_CLASSES else ("values", "names")
-            yield f"{task} needs {key}: expected {least}, each once, in order."
+            least = "at least two names" if task in ORDERED_CLASSES else "names"
+            expected = ", ".join(AFFECT) if task == "valence-arousal" else f"{least}, each once"
+            yield f"{task} needs {key_of_names(task)}: expected {expected}, in order."
         else:
+            yield from name_problems(key_of_names(task), names)
             yield from label_problems(arrays["label"], task, names)
             if task == "regression" and len(names) > 1 and MEAN in names:
                 yield f"values has {MEAN}: expected another name, since ccc_{MEAN} is the mean over all values."
@@ -99,18 +107,26 @@ def _problems(arrays: Arrays, n: int) -> Iterator[str]:
     if "synthetic" in arrays and (arrays["synthetic"].dtype.kind != "b" or arrays["synthetic"].size != 1):
         yield f"synthetic is {arrays['synthetic'].dtype} {arrays['synthetic'].shape}: expected true or false."
     yield from person_problems({key: arrays[key] for key in arrays if key in ROW_KEYS or is_group(key)}, n)
-    yield from modality_problems({key: arrays[key] for key in arrays if is_modality(key)}, n)
+    others = {key: arrays[key] for key in arrays if is_modality(key)}
+    for key in (key for key, array in others.items() if array.ndim == 0):
+        yield f"{key} is a single value: expected rows of a modality, or one of {', '.join(METADATA)}."
+    yield from modality_problems({key: array for key, array in others.items() if array.ndim}, n)
 
 
 def names_of(arrays: Arrays, task: str) -> tuple[str, ...] | None:
     """The names of the task's classes or values; None where they are missing, too few, or one stands twice."""
-    key = "classes" if task in ORDERED_CLASSES else "values"
+    key = key_of_names(task)
     if task == "valence-arousal" and key not in arrays:
         return AFFECT
     names = texts(arrays[key].reshape(-1)) if key in arrays else None
     if not names or len(set(names)) != len(names) or (key == "classes" and len(names) < 2):
         return None
     return names if task != "valence-arousal" or names == AFFECT else None
+
+
+def key_of_names(task: str) -> str:
+    """Where the names of the task's labels are."""
+    return "classes" if task in ORDERED_CLASSES else "values"
 
 
 def is_group(key: str) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,8 @@ BY_CHANCE: Final = 8
 def report(corpus: FeatureCorpus) -> list[str]:
     """Sentences on rows that stand in two people or two splits, then counts by split, label, modality, group, person.
 
-    With the first: classes without a row, and modalities that are missing in every row.
+    With the first: classes without a row, or without one to learn from, modalities that are missing in every row, and
+    people who may be one.
     Before the counts, whether rows of a recording are scored by themselves. A person in two splits never gets here:
     such a corpus cannot be read.
     """
@@ -28,7 +30,9 @@ def report(corpus: FeatureCorpus) -> list[str]:
     of_person = dict(zip(corpus.group, corpus.groups, strict=True))
     groups = Counter((kind, of_person[person][kind]) for person in people for kind in kinds)
     return [
-        *sorted([*leaks, *nothing_there(corpus)], reverse=True),  # "problem: ..." before "note: ..."
+        *sorted(
+            [*leaks, *nothing_there(corpus), *differ_in_case(people)], reverse=True
+        ),  # "problem: ..." before "note: ..."
         *(f"note: {note}" for note in notes_on_pooling(corpus)),
         f"{corpus.name}: {corpus.task}, {len(corpus)} rows of {len(people)} people in {len(set(corpus.clip))} clips",
         *(f"split {part}: {count} rows" for part, count in sorted(splits.items())),
@@ -44,12 +48,37 @@ def nothing_there(corpus: FeatureCorpus) -> list[str]:
     counts = Counter(corpus.labels.tolist()) if corpus.classes else Counter()
     there = [name for i, name in enumerate(corpus.classes) if counts[i]]
     sentences = [f"note: no row is of the class {name}." for name in corpus.classes if name not in there]
+    sentences += untaught(corpus)
     if len(there) == 1:
         sentences.append(f"problem: every labelled row is of the class {there[0]}: expected at least two classes.")
     return sentences + [
         f"problem: {name} is missing in every row: expected a row that has it."
         for name in corpus.modalities
         if not corpus.observed(name).any()
+    ]
+
+
+def untaught(corpus: FeatureCorpus) -> list[str]:
+    """A sentence for each class that the corpus's own test rows have and its other rows do not."""
+    if not corpus.classes or "test" not in corpus.split:
+        return []
+    of = {(part == "test", label) for part, label in zip(corpus.split, corpus.labels.tolist(), strict=True)}
+    return [
+        f"note: rows of the class {name} are in the split test only: nothing can learn it from the others."
+        for i, name in enumerate(corpus.classes)
+        if (True, i) in of and (False, i) not in of
+    ]
+
+
+def differ_in_case(people: Sequence[str]) -> list[str]:
+    """A sentence for two people whose names only differ in capitals, which may be one person and may be two."""
+    by_letters: dict[str, list[str]] = {}
+    for person in people:
+        by_letters.setdefault(person.casefold(), []).append(person)
+    return [
+        f"note: group has {first} and {second}, who count as two people."
+        for first, *others in by_letters.values()
+        for second in others
     ]
 
 

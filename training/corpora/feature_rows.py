@@ -14,6 +14,8 @@ SPLITS: Final = ("train", "val", "test")
 MODALITY: Final = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 NUMBERS: Final = "biuf"
 WHOLE_NUMBERS: Final = "iu"
+NO_NAMES: Final = ("", "nan", "<NA>", "None")
+"""What an empty cell of a table becomes as text: rows of anybody would come together under it."""
 
 
 def texts(array: NDArray[np.generic]) -> tuple[str, ...] | None:
@@ -21,6 +23,14 @@ def texts(array: NDArray[np.generic]) -> tuple[str, ...] | None:
     if array.ndim != 1 or array.dtype.kind not in "U" + WHOLE_NUMBERS:
         return None
     return tuple(map(str, array.tolist()))
+
+
+def name_problems(key: str, names: Sequence[str]) -> Iterator[str]:
+    """Of the names of classes or values, which head the columns of tables."""
+    if broken := [name for name in names if not name.strip() or not name.isprintable()]:
+        yield f"{key} has {broken[0]!r}: expected a name in one line for each."
+    for one, other in spelled_alike(names):
+        yield f"{key} has {one!a} and {other!a}: expected names that look different."
 
 
 def label_problems(label: NDArray[np.generic], task: str, names: Sequence[str]) -> Iterator[str]:
@@ -50,8 +60,8 @@ def _value_problems(label: NDArray[np.generic], task: str, values: int) -> Itera
         yield f"label is {label.dtype} {label.shape}: expected numbers {shape}, NaN in a row without a label."
         return
     rows = label.astype(np.float64).reshape(shape)
-    if np.isinf(rows).any():
-        yield f"label is infinite in row {int(np.isinf(rows).any(axis=1).argmax())}: expected a number or NaN."
+    if (infinite := _infinite(rows)).any():
+        yield f"label is infinite in row {int(infinite.argmax())}: expected a number in float32, or NaN."
     half = np.isnan(rows).any(axis=1) & ~np.isnan(rows).all(axis=1)
     if half.any():
         yield f"label is NaN in a part of row {int(half.argmax())}: expected NaN in all of its values or in none."
@@ -64,14 +74,18 @@ def _value_problems(label: NDArray[np.generic], task: str, values: int) -> Itera
 def person_problems(arrays: Arrays, n: int) -> Iterator[str]:
     """Of group, split, clip, time_s and group_*: their lengths, and whether each person is one person."""
     found: dict[str, tuple[str, ...]] = {}
+    expected = f"expected text or whole numbers ({n},), one a row."
     for key, array in arrays.items():
         if key == "label":
             continue
         if key == "time_s":
             yield from _time_problems(array, n)
-        elif (names := texts(array)) is None or len(names) != n or "" in names:
-            where = f", empty in row {names.index('')}" if names and "" in names else ""
-            yield f"{key} is {array.dtype} {array.shape}{where}: expected text or whole numbers ({n},), one a row."
+        elif (names := texts(array)) is None or len(names) != n:
+            yield f"{key} is {array.dtype} {array.shape}: {expected}"
+        elif (blank := blank_row(key, names)) is not None:
+            where = f"{names[blank].strip() or 'empty'} in row {blank}"
+            hint = " What is not known is called unknown." if key.startswith("group_") else ""
+            yield f"{key} is {array.dtype} {array.shape}, {where}: {expected}{hint}"
         else:
             found[key] = names
     if unknown := sorted(set(found.get("split", ())) - set(SPLITS)):
@@ -88,6 +102,12 @@ def person_problems(arrays: Arrays, n: int) -> Iterator[str]:
         if key == "clip":
             for clip, both in more_than_one(names, found["group"]):
                 yield f"clip {clip} is of {both[0]} and of {both[1]}: expected one person in a recording."
+
+
+def blank_row(key: str, names: Sequence[str]) -> int | None:
+    """The first row whose name is what is left of an empty cell; a group of people may be called None."""
+    empty = NO_NAMES[:-1] if key.startswith("group_") else NO_NAMES
+    return next((row for row, name in enumerate(names) if name.strip() in empty), None)
 
 
 def spelled_alike(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -121,19 +141,23 @@ def _time_problems(array: NDArray[np.generic], n: int) -> Iterator[str]:
 
 
 def modality_problems(arrays: Arrays, n: int) -> Iterator[str]:
-    """Of everything that is not label, person or metadata: it must be a modality."""
+    """Of everything that has rows and is not label or person: it must be a modality."""
     if not arrays:
         yield "there is no modality: expected at least one array (N, features), named as it is to be called."
     for key, array in arrays.items():
         if not MODALITY.match(key):
             yield f"{key} cannot be a modality's name: expected small letters, digits and _, beginning with a letter."
-        elif array.ndim == 0 or len(array) != n:
-            rows = 0 if array.ndim == 0 else len(array)
+        elif len(array) != n:
+            rows = len(array)
             yield f"{key} has {rows} rows and label has {n}: expected a row for each label, NaN where nothing was seen."
         elif array.dtype.kind not in NUMBERS or array.ndim not in (2, 3) or 0 in array.shape:
             yield f"{key} is {array.dtype} {array.shape}: expected numbers (N, features) or with three axes."
-        elif array.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                infinite = np.isinf(array.astype(np.float32)).reshape(n, -1).any(axis=1)
-            if infinite.any():
-                yield f"{key} is infinite in row {int(infinite.argmax())}: expected numbers in float32, or NaN."
+        elif array.dtype.kind == "f" and (infinite := _infinite(array)).any():
+            yield f"{key} is infinite in row {int(infinite.argmax())}: expected numbers in float32, or NaN."
+
+
+def _infinite(rows: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """(n,): which of (n, ...) rows hold a number that float32 cannot."""
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(rows.astype(np.float32))
+    return np.asarray(infinite.reshape(len(rows), -1).any(axis=1))

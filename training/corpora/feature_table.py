@@ -60,19 +60,19 @@ def _joined(columns: dict[str, Array], metadata: dict[str, Any], file: str) -> d
             )
         arrays["values"] = np.array(order)
         arrays["label"] = np.stack([columns[f"{LABEL_PREFIX}{name}"] for name in order], axis=1)
-    features: dict[str, list[Array]] = {}
+    features: dict[str, dict[str, Array]] = {}
     for name, values in columns.items():
         modality, dot, _ = name.partition(".")
         if dot:
-            features.setdefault(modality, []).append(values)
+            features.setdefault(modality, {})[name] = values
         elif name not in labels:
             arrays[name] = values
     for modality, parts in features.items():
         if modality in arrays:
             raise CorpusError(f"{file} has a column {modality} and {modality}.<feature>: expected one of the two.")
-        if wrong := [values.dtype for values in parts if values.dtype.kind not in "biuf" or values.ndim != 1]:
-            raise CorpusError(f"{file}: a column of {modality} holds {wrong[0]}: expected a number a row.")
-        arrays[modality] = np.stack(parts, axis=1)
+        if wrong := [name for name, values in parts.items() if values.dtype.kind not in "biuf" or values.ndim != 1]:
+            raise CorpusError(f"{file}: column {wrong[0]} holds {parts[wrong[0]].dtype}: expected a number a row.")
+        arrays[modality] = np.stack(list(parts.values()), axis=1)
     return arrays
 
 

@@ -44,9 +44,9 @@ def biovid(tmp_path: Path) -> Callable[..., Path]:
     def write(
         rows: Sequence[tuple[str, str, str]], *, header: str = SAMPLES_HEADER, biosignals: str = BIOSIGNALS
     ) -> Path:
-        lines = [header]
+        lines, subjects = [header], list(dict.fromkeys(subject for subject, *_ in rows))
         for subject, level, sample in rows:
-            lines.append(f"1\t{subject}\t0\t{level}\t{sample}")
+            lines.append(f"{subjects.index(subject) + 1}\t{subject}\t0\t{level}\t{sample}")
             video = tmp_path / "video" / subject / f"{sample}.mp4"
             signals = tmp_path / "biosignals_filtered" / subject / f"{sample}_bio.csv"
             for path, content in ((video, f"not looked into: {sample}"), (signals, biosignals)):

@@ -329,6 +329,37 @@ def test_an_event_after_the_recordings_end_is_not_observed(bids: Writer) -> None
     assert corpus.observed("eda").tolist() == [True, False]
 
 
+def test_events_that_are_not_observed_are_counted(bids: Writer) -> None:
+    late = bids(events="onset\ttrial_type\n1\tlow\n6\thigh\n100\thigh\n")
+    notes = read_bids(late, INPUTS, ("low", "high"), "pain").notes
+    assert notes == ("1 of 3 events were not observed: they lie outside the recordings, or in a gap.",)
+
+    in_ms = bids(events="onset\ttrial_type\n1000\tlow\n6000\thigh\n")
+    with pytest.raises(CorpusError, match=r"^all 2 events lie outside the recordings of their runs, or in gaps: exp"):
+        read_bids(in_ms, INPUTS, ("low", "high"), "pain")
+
+
+def test_the_check_compares_onsets_with_recordings(bids: Writer) -> None:
+    name = "sub-01_task-heat_events.tsv"
+
+    some = check_bids(bids(events="onset\ttrial_type\n-2\tlow\n17.9\thigh\n18\thigh\n"))
+    every = check_bids(bids(events="onset\ttrial_type\n1000\tlow\n6000\thigh\n"))
+
+    outside = "events begin outside the recordings, which last from -2 to 18 s; the first has the onset"
+    assert some[0] == f"note: {name}: 1 of 3 {outside} 18."
+    assert every[0] == f"problem: {name}: 2 of 2 {outside} 1000."
+
+
+def test_two_levels_at_one_time_would_be_two_labels_of_one_signal(bids: Writer) -> None:
+    root = bids(events="onset\ttrial_type\n1\tlow\n1.0\tcue\n6\tlow\n1\thigh\n")
+
+    with pytest.raises(
+        CorpusError, match=r"^sub-01_task-heat_events\.tsv, line 5, has the onset 1 of line 2: expected"
+    ):
+        read_bids(root, INPUTS, ("low", "high"), "pain")
+    assert check_bids(root)[0] == "1 runs of 1 people, 1 recordings that can be read"  # it knows no levels
+
+
 def test_two_recordings_of_one_run_may_have_their_own_rates(bids: Writer) -> None:
     bids(run="task-heat_recording-slow", values=ramps()[:, :1], facts={"Columns": ["skin"]}, events=None)
     root = bids(
@@ -363,6 +394,10 @@ def test_sessions_and_resting_runs_without_events_are_read(bids: Writer, tmp_pat
             {"events": "onset\ttrial_type\nsoon\tlow\n"}, "low high", "pain",
             "sub-01_task-heat_events.tsv, line 2, has the onset 'soon': expected seconds.",
         ),
+        (
+            {"events": "onset\ttrial_type\n1\tlow\n6\thigh\n1.0\tlow\n"}, "low high", "pain",
+            "sub-01_task-heat_events.tsv, line 4, repeats line 2: expected each event once.",
+        ),
         ({}, "low severe", "pain", "has the trial_type severe: there are low, high, cue."),
         ({}, "low", "pain", "needs corpus.levels: expected two trial types or more, in order."),
         ({}, "low high", "regression", "cannot serve regression: an event's trial_type is a level or a class."),
@@ -381,6 +416,48 @@ def test_what_does_not_fit_is_named(
 def test_a_folder_without_recordings_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"has no sub-\*/\*/\*_physio\.tsv\.gz: give the root of a BIDS data set"):
         read_bids(tmp_path, INPUTS, ("low", "high"), "pain")
+
+
+def test_a_recording_in_another_persons_folder_is_named(bids: Writer) -> None:
+    root = bids("sub-01")
+    (root / "sub-01").rename(root / "sub-02")
+
+    sentence = "sub-02/func/sub-01_task-heat_physio.tsv.gz is named after sub-01: expected a name with sub-02."
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_bids(root, INPUTS, ("low", "high"), "pain")
+
+
+def test_the_check_counts_who_is_in_participants_tsv_and_says_who_is_not(bids: Writer) -> None:
+    bids("sub-01")
+    root = bids("sub-02", values=ramps()[:990])
+    people = "participant_id\tsex\tage\nsub-01\tF\t40\n02\tM\t40\n"
+    (root / "participants.tsv").write_text(people)
+
+    lines = check_bids(root)
+
+    assert lines[:2] == [
+        "note: participants.tsv has no line for sub-02: sex and age are unknown.",
+        "note: participants.tsv names 02, of whom there is no recording.",
+    ]
+    assert [line for line in lines if line.startswith(("sex", "age"))] == [
+        "age 36-50: 1 people", "age unknown: 1 people", "sex female: 1 people", "sex unknown: 1 people",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("people", "sentence"),
+    [
+        ("participant_id,sex\nsub-01,F\n", "participants.tsv has no column participant_id: expected a header"),
+        ("participant_id\tsex\nsub-01\tF\nsub-01\tM\n\t\n\t\n", "participants.tsv has two lines of sub-01: expected"),
+    ],
+)
+def test_the_check_finds_participants_that_the_training_would_refuse(bids: Writer, people: str, sentence: str) -> None:
+    root = bids()
+    (root / "participants.tsv").write_text(people)
+
+    assert check_bids(root)[0].startswith(f"problem: {sentence}")
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_bids(root, INPUTS, ("low", "high"), "pain")
 
 
 def test_the_check_lists_problems_recordings_events_and_people(bids: Writer) -> None:

@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +86,10 @@ def test_a_missing_file_is_named(biovid: Writer, lost: str, sentence: str) -> No
     [
         ([(WOMAN, "PA5", "a")], "gives a the class 'PA5': expected one of BL1, PA1, PA2, PA3, PA4"),
         ([(WOMAN, "PA1", "..")], "holds the name '..'"),
+        (
+            [(WOMAN, "PA1", f"{WOMAN}-PA1-001"), (WOMAN, "PA2", f"{WOMAN}-PA3-002")],
+            f"samples.csv gives {WOMAN}-PA3-002 the class PA2: expected PA3, as its name says.",
+        ),
         ([(WOMAN, "PA1", "a"), (WOMAN, "PA2", "a")], "names a more than once"),
         ([], "has no line below its header"),
     ],
@@ -121,6 +126,17 @@ def test_the_check_lists_every_problem_and_counts_the_clips(biovid: Writer) -> N
     assert f"subject {WOMAN}: 1 clips" in lines
 
 
+def test_the_check_names_a_person_under_two_names(biovid: Writer) -> None:
+    root = biovid([(WOMAN, "PA1", "a"), (f"{WOMAN}x", "BL1", "b"), (WOMAN, "PA2", "c"), (MAN, "BL1", "d")])
+    said = f"samples.csv gives subject_id 1 the names {WOMAN} and {WOMAN}x: expected one for each person."
+    assert not [line for line in check_biovid(root) if said in line]
+
+    table = root / "samples.csv"
+    table.write_text(table.read_text().replace("\n2\t", "\n1\t"))
+
+    assert check_biovid(root)[0] == f"problem: {said}"
+
+
 def test_biosignals_in_another_encoding_are_named(biovid: Writer) -> None:
     root = biovid([(WOMAN, "PA1", "a"), (MAN, "BL1", "b")])
     (root / "biosignals_filtered" / WOMAN / "a_bio.csv").write_bytes("time\tgsr\n0\t1\n1953\t2\n".encode("utf-16"))
@@ -150,6 +166,23 @@ def test_the_check_of_a_whole_corpus_finds_no_problem(drawn_pain: Path) -> None:
 
     assert lines[0] == "15 clips of 3 subjects"
     assert lines[2] == "class BL1: 3 clips"
+
+
+def test_the_check_names_biosignals_that_are_not_like_the_others(drawn_pain: Path, tmp_path: Path) -> None:
+    root = tmp_path / "pain"
+    shutil.copytree(drawn_pain, root)
+    first, short, other = sorted(root.rglob("*_bio.csv"))[:3]
+    short.write_text("".join(short.read_text().splitlines(keepends=True)[:2049]))  # 4 s at 512 Hz
+    other.write_text(other.read_text().replace("gsr", "GSR", 1))
+
+    problems = [line for line in check_biovid(root) if line.startswith("problem: ")]
+
+    assert problems == [
+        f"problem: {short.relative_to(root).as_posix()} lasts 4.00 s and its video 5.52 s: expected a difference of at "
+        "most 0.5 s.",
+        f"problem: {other.name} has no column gsr: it has time, GSR, ecg, emg_trapezius, separated by tabs.",
+    ]
+    assert first.name not in str(problems)
 
 
 def test_the_check_names_files_that_are_the_same_under_two_subjects(biovid: Writer) -> None:

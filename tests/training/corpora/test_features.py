@@ -126,6 +126,13 @@ def test_levels_of_pain_are_whole_numbers(npz: Writer) -> None:
         ({"label": np.full(4, -1)}, "features.npz: label is -1 in every row"),
         ({"classes": None}, "features.npz: classification needs classes: expected at least two names"),
         ({"classes": ["a", "a"]}, "features.npz: classification needs classes: expected at least two names, each once"),
+        ({"classes": ["a", " "]}, "features.npz: classes has ' ': expected a name in one line for each."),
+        ({"classes": ["a\n", "b"]}, r"features.npz: classes has 'a\n': expected a name in one line for each."),
+        ({"classes": ["a", "a "]}, "features.npz: classes has 'a' and 'a ': expected names that look different."),
+        (
+            {"licens": "CC0"},
+            "features.npz: licens is a single value: expected rows of a modality, or one of task, classes, values",
+        ),
         ({"eda": np.zeros((3, 2))}, "features.npz: eda has 3 rows and label has 4: expected a row for each label"),
         ({"eda": np.zeros(4)}, "features.npz: eda is float64 (4,): expected numbers (N, features)"),
         ({"eda": np.array(["x"] * 4)}, "features.npz: eda is <U1 (4,): expected numbers (N, features)"),
@@ -135,6 +142,11 @@ def test_levels_of_pain_are_whole_numbers(npz: Writer) -> None:
         ({"eda": None, "voice": None}, "features.npz: there is no modality"),
         ({"group": np.array([1.0, 2, 3, 4])}, "features.npz: group is float64 (4,): expected text or whole numbers"),
         ({"group": np.array(["a", "", "b", "b"])}, "features.npz: group is <U1 (4,), empty in row 1"),
+        ({"group": np.array(["a", " ", "b", "b"])}, "features.npz: group is <U1 (4,), empty in row 1"),
+        ({"group": np.array(["a", "a", "nan", "b"])}, "features.npz: group is <U3 (4,), nan in row 2"),
+        ({"group": np.array(["a", "None", "b", "b"])}, "features.npz: group is <U4 (4,), None in row 1"),
+        ({"group_arm": np.array(["a", "a", "nan", "nan"])}, "features.npz: group_arm is <U3 (4,), nan in row 2"),
+        ({"group_arm": np.array(["a", "a", "", ""])}, "one a row. What is not known is called unknown."),
         ({"group": np.array(["a"])}, "features.npz: group is <U1 (1,): expected text or whole numbers (4,)"),
         (
             {"split": np.array(["train", "test", "test", "test"])},
@@ -162,6 +174,7 @@ def test_what_does_not_fit_is_named_with_file_and_key(npz: Writer, changes: dict
         ([[0.5, 2], [0, 0], [0, 0], [0, 0]], "label is beyond 1 in row 0: expected values in [-1, 1]"),
         ([[0.5, NAN], [0, 0], [0, 0], [0, 0]], "label is NaN in a part of row 0"),
         ([[0, 0], [0, -np.inf], [0, 0], [0, 0]], "label is infinite in row 1"),
+        ([[0, 0], [0, 0], [1e300, 0], [0, 0]], "label is infinite in row 2: expected a number in float32, or NaN"),
         ([[NAN, NAN]] * 4, "label is NaN in every row"),
         ([0.5, 0, 0, 0], "label is float64 (4,): expected numbers (4, 2)"),
     ],
@@ -171,6 +184,20 @@ def test_bad_values_are_named_with_their_row(npz: Writer, label: Any, sentence: 
 
     with pytest.raises(CorpusError, match=re.escape(f"features.npz: {sentence}")):
         read_features(path)
+
+
+def test_values_of_valence_and_arousal_come_in_that_order(npz: Writer) -> None:
+    path = npz(task="valence-arousal", classes=None, values=["arousal", "valence"], label=np.zeros((4, 2)))
+
+    sentence = "valence-arousal needs values: expected valence, arousal, in order."
+    with pytest.raises(CorpusError, match=re.escape(sentence)):
+        read_features(path)
+
+
+def test_a_group_of_people_may_be_called_none(npz: Writer) -> None:
+    corpus = read_features(npz(group_diagnosis=np.array(["None", "None", "MDD", "MDD"])))
+
+    assert [own["diagnosis"] for own in corpus.groups] == ["None", "None", "MDD", "MDD"]
 
 
 def test_pickled_objects_are_refused_unread(npz: Writer) -> None:
@@ -279,7 +306,7 @@ def test_parquet_values_are_columns_with_their_names(tmp_path: Path) -> None:
             "f.parquet: column eda is list<element: double>: expected text, numbers, or",
         ),
         ({"eda": [b"x", b"y"]}, {}, "f.parquet: column eda is binary"),
-        ({"face.b": ["x", "y"]}, {}, "f.parquet: a column of face holds <U1: expected a number a row."),
+        ({"face.b": ["x", "y"]}, {}, "f.parquet: column face.b holds <U1: expected a number a row."),
         ({"face": [[1.0], [2.0]]}, {}, "f.parquet has a column face and face.<feature>: expected one of the two."),
         ({"label_a": [1.0, 2.0]}, {}, "f.parquet has the columns label_a: expected label alone, or label_"),
         ({}, {"classes": 3}, "f.parquet: classes in pkdot's metadata: expected a text, true or false, or texts."),
@@ -420,6 +447,22 @@ def test_the_check_names_what_no_row_has(npz: Writer) -> None:
         "note: no row is of the class lost.",
         "note: no row is of the class calm.",
     ]
+
+
+def test_the_check_names_a_class_that_only_the_test_people_have(npz: Writer) -> None:
+    said = "rows of the class tense are in the split test only: nothing can learn it from the others."
+    split = np.array(["train", "train", "test", "test"])
+
+    assert check_features(npz(label=np.array([0, -1, 0, 1]), split=split))[0] == f"note: {said}"
+    for label, own in (([0, -1, 0, 1], None), ([0, 1, 0, 1], split), ([0, 1, 0, 0], split)):
+        assert not [line for line in check_features(npz(label=np.array(label), split=own)) if said in line]
+
+
+def test_the_check_names_people_who_only_differ_in_capitals(npz: Writer) -> None:
+    lines = check_features(npz(group=np.array(["P01", "p01", "p01", "b"])))
+
+    assert lines[0] == "note: group has P01 and p01, who count as two people."
+    assert [line for line in lines[1:] if line.startswith("note: ")] == []
 
 
 def test_the_check_says_where_rows_are_scored_by_themselves(npz: Writer) -> None:

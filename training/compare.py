@@ -77,7 +77,12 @@ class Row(NamedTuple):
 
 
 def check_methods(config: RunConfig, methods: Sequence[str]) -> None:
-    """Raise ConfigError where what a row changes does not go with the rest of the recipe."""
+    """Raise ConfigError where there is no row, and where what one changes does not go with the rest of the recipe."""
+    if not any(config.missing(available) for available in config.students):
+        raise ConfigError(
+            f"{config.name}: students: nothing is privileged, since each has all of modalities "
+            f"{list(config.modalities)}; leave out of one what is not there in the field"
+        )
     for name in methods:
         method = ROWS[name]
         try:
@@ -109,22 +114,46 @@ def cells_of(config: RunConfig, seeds: Sequence[int], folds: int | None, read: R
     ]
 
 
-def compare(
-    config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[str], *, folds: int | None, jobs: int
-) -> Compared:
-    """Run what is not done yet, `jobs` cells at once, and gather the predictions.
+class Plan(NamedTuple):
+    """What is to be done of one recipe."""
 
-    Raises ConfigError, before anything is written, where a row and the recipe do not go together, or where a cell was
-    made with another configuration, or from a corpus that held something else: a row of one corpus is not to be
-    compared with one of another. Raises SplitError, before the first is trained, where one of them could not be.
+    name: str
+    path: Path
+    """The folder of its cells."""
+    rows: list[Row]
+    cells: list[RunConfig]
+    todo: list[RunConfig]
+    """Those of the cells that are not done yet."""
+    contents: Contents
+    """What the corpus holds."""
+    groups: Mapping[str, Mapping[str, str]]
+    """What the corpus says of each person: attribute to group."""
+
+
+def plan(config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[str], *, folds: int | None) -> Plan:
+    """What is to be done, from one reading of the corpus, which is not kept in memory; nothing is trained.
+
+    Raises ConfigError where a row and the recipe do not go together, or where a cell was made with another
+    configuration, or from a corpus that held something else: a row of one corpus is not to be compared with one of
+    another. Raises SplitError where one of the cells could not be trained.
     """
     check_methods(config, methods)
     check_encoders(config)
     rows = rows_of(config, methods)
-    cells, todo, contents, groups = _plan(config, path, seeds, folds, rows)
+    read = read_windows(config)
+    cells, contents = cells_of(config, seeds, folds, read), contents_of(*read)
+    _claim(cells, contents, path)
+    todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
+    check_cells(todo, read, rows)
+    return Plan(config.name, path, rows, cells, todo, contents, read[0].groups)
+
+
+def compare(planned: Plan, *, jobs: int) -> Compared:
+    """Run what is not done yet, `jobs` cells at once, and gather the predictions."""
+    name, path, rows, cells, todo, contents, groups = planned
     run = partial(run_cell, path=path, rows=rows, contents=contents)
     done = sum(_row_is_done(cell_folder(path, cell), row) for cell in cells for row in rows)
-    with tqdm(total=len(cells) * len(rows), initial=done, desc=config.name, unit="row") as bar:
+    with tqdm(total=len(cells) * len(rows), initial=done, desc=name, unit="row") as bar:
         if jobs == 1:
             for cell in todo:
                 for _ in run(cell):
@@ -134,25 +163,6 @@ def compare(
                 for count in pool.map(partial(_whole_cell, run), todo):
                     bar.update(count)
     return Compared(*gather(path, cells, rows), cells, groups)
-
-
-class _Plan(NamedTuple):
-    cells: list[RunConfig]
-    todo: list[RunConfig]
-    """Those of the cells that are not done yet."""
-    contents: Contents
-    """What the corpus holds."""
-    groups: Mapping[str, Mapping[str, str]]
-
-
-def _plan(config: RunConfig, path: Path, seeds: Sequence[int], folds: int | None, rows: Sequence[Row]) -> _Plan:
-    """What is to be done, from one reading of the corpus, which is not kept in memory."""
-    read = read_windows(config)
-    cells, contents = cells_of(config, seeds, folds, read), contents_of(*read)
-    _claim(cells, contents, path)
-    todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
-    check_cells(todo, read, rows)
-    return _Plan(cells, todo, contents, read[0].groups)
 
 
 def _claim(cells: Sequence[RunConfig], contents: Contents, path: Path) -> None:
@@ -173,9 +183,9 @@ def check_cells(cells: Sequence[RunConfig], read: ReadCorpus, rows: Sequence[Row
     """
     for cell in cells:
         try:
-            setting = deal(cell, *read, Path(), torch.device("cpu"))
+            windows = len(deal(cell, *read, Path(), torch.device("cpu")).pairs)
             for row in rows:
-                _check_row_fits(row, cell, len(setting.pairs))
+                _check_row_fits(row, cell, windows)
         except SplitError as error:
             raise SplitError(f"seed {cell.seed}, fold {cell.fold}: {error}") from None
 

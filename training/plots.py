@@ -16,7 +16,9 @@ from training.predictions import Predictions
 from training.table import RowResult, Table
 
 Floats = NDArray[np.float64]
-NAMED = ("Standardised by person", "Facial EMG")
+NAMED = re.compile(
+    r"Standardised by person|Facial EMG|The faces of \d+ of|[\d.e-]+% of the labels|\d+ of \d+ recordings have windows"
+)
 """How those notes begin that no result may be without."""
 ABLATION = re.compile(r"^ablation (?P<setting>\w+)=(?P<value>[\d.]+)(?P<how>, [^(]*)? \((?P<student>.*)\)$")
 
@@ -32,7 +34,7 @@ def draw_bars(table: Table, file: Path) -> None:
         if row.interval is not None:
             axes.plot(row.interval, (place, place), color="black", linewidth=1)
     axes.set_yticks(places, list(rows))
-    axes.set_xlabel("mean accuracy of people" if table.task in ("pain", "classification") else "pooled CCC")
+    axes.set_xlabel(_headline(table))
     _save(figure, table, file)
 
 
@@ -48,13 +50,18 @@ def draw_ablations(table: Table, file: Path) -> bool:
     settings = list(dict.fromkeys(setting for setting, _ in curves))
     figure = Figure(figsize=(3.2 * len(settings), 3), layout="constrained")
     for axes, setting in zip(np.atleast_1d(figure.subplots(1, len(settings))), settings, strict=True):
+        tried: set[float] = set()
         for (which, how), points in curves.items():
             if which == setting:
                 values, rows = zip(*sorted(points, key=lambda point: point[0]), strict=True)
                 axes.plot(values, [row.headline for row in rows], marker="o", label=how)
+                tried.update(values)
         axes.set_xscale("log")
+        axes.set_xticks(sorted(tried), [f"{value:g}" for value in sorted(tried)])
+        axes.minorticks_off()
         axes.set_xlabel(setting)
         axes.legend(fontsize=6)
+    figure.supylabel(_headline(table), fontsize="medium")
     _save(figure, table, file)
     return True
 
@@ -110,7 +117,11 @@ def _draw_reliability(axes: Axes, name: str, runs: Sequence[Predictions], bins: 
     axes.plot([confidence[b].mean() for b in used], [right[b].mean() for b in used], marker="o", label=label)
 
 
+def _headline(table: Table) -> str:
+    return "mean accuracy of people" if table.task in ("pain", "classification") else "pooled CCC"
+
+
 def _save(figure: Figure, table: Table, file: Path) -> None:
-    named = (sentence for sentence in table.sentences[1:] if sentence.startswith(NAMED))
+    named = (sentence for sentence in table.sentences[1:] if NAMED.match(sentence))
     figure.suptitle(" ".join(("; ".join((table.name, *table.sentences[:1])), *named)), fontsize=8, wrap=True)
     figure.savefig(file, dpi=150)

@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from training.compare import CONSTANT, Compared, cell_folder, compare, protocol_sentences, rows_of
+from training.compare import CONSTANT, TEACHER, Compared, cell_folder, compare, plan, protocol_sentences, rows_of
 from training.config import RunConfig
 from training.page import write_page
 from training.people_text import write_people
 from training.plots import draw_ablations, draw_bars, draw_calibration, draw_matrices
-from training.table import Table, adjusted, make_table
+from training.table import FIXED, Table, adjusted, make_table
 from training.table_text import latex, markdown, write_csv
+
+CALIBRATED: Final = 8
+"""More curves in one picture cannot be told apart."""
+PLOTS: Final = ("rows.png", "ablations.png", "calibration.png", "matrices-*.png")
 
 
 class Report(NamedTuple):
@@ -34,13 +38,12 @@ def compare_all(
     folds: int | None,
     jobs: int,
 ) -> Report:
-    """Run what is not done yet of all recipes.
+    """Run what is not done yet of all recipes, of which the last is looked at before the first is trained.
 
     `out`/NAME gets table.csv, table.md, table.tex, people.csv, groups.csv, plots/ and report.html.
     """
-    everything = {
-        config.name: compare(config, out / config.name, seeds, methods, folds=folds, jobs=jobs) for config in configs
-    }
+    plans = [plan(config, out / config.name, seeds, methods, folds=folds) for config in configs]
+    everything = {planned.name: compare(planned, jobs=jobs) for planned in plans}
     tables = [
         make_table(
             config.name,
@@ -68,13 +71,23 @@ def compare_all(
     )
 
 
+def rows_for_calibration(rows: Sequence[str]) -> list[str]:
+    """At most eight of the rows, in their order: the teacher and those of the fixed comparisons before any others."""
+    first = (TEACHER, "PKDOT", *(method for pair in FIXED for method in pair))
+    possible = [row for row in rows if row != CONSTANT and not row.startswith("ablation")]
+    chosen = sorted(possible, key=lambda row: row.rpartition(" (")[0] not in first)[:CALIBRATED]
+    return [row for row in possible if row in chosen]
+
+
 def _draw(config: RunConfig, table: Table, compared: Compared, path: Path, methods: Sequence[str]) -> None:
     plots = path / "plots"
     plots.mkdir(exist_ok=True)
+    for earlier in (file for pattern in PLOTS for file in plots.glob(pattern)):
+        earlier.unlink()  # of rows that are not in this table, perhaps of other seeds
     draw_bars(table, plots / "rows.png")
     draw_ablations(table, plots / "ablations.png")
-    shown = [name for name in compared.results if name != CONSTANT and not name.startswith("ablation")]
-    draw_calibration(table, {name: compared.results[name] for name in shown[:8]}, plots / "calibration.png")
+    shown = {name: compared.results[name] for name in rows_for_calibration(list(compared.results))}
+    draw_calibration(table, shown, plots / "calibration.png")
     for row in rows_of(config, methods):
         file = cell_folder(path, compared.cells[0]) / f"matrices-{row.file}.npz"
         if file.exists() and not row.method.startswith("ablation"):

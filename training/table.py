@@ -45,8 +45,8 @@ UNBALANCED: Final = 1.5
 class RowResult(NamedTuple):
     """One row."""
 
-    scores: dict[str, tuple[float, float]]
-    """Mean and standard deviation over seeds of each score, pooled over everybody."""
+    scores: dict[str, tuple[float, float | None]]
+    """Mean and standard deviation over seeds of each score, pooled over everybody; one seed has no deviation."""
     headline: float
     """pain, classification: the mean of people's accuracies; values: the pooled CCC. Averaged over seeds."""
     interval: Interval | None
@@ -198,7 +198,7 @@ def _row(row: str, said: Sequence[Predictions], runs: Mapping[str, _Runs]) -> Ro
     scores = {
         name: (
             float(np.mean([one[name] for one in by_seed])),
-            float(np.std([one[name] for one in by_seed], ddof=1)) if len(by_seed) > 1 else 0.0,
+            float(np.std([one[name] for one in by_seed], ddof=1)) if len(by_seed) > 1 else None,
         )
         for name in by_seed[0]
     }

@@ -127,7 +127,7 @@ def _row_cells(rows: Mapping[str, RowResult], columns: list[str]) -> list[list[s
     return [
         [
             name,
-            *(f"{row.scores[column][0]:.3f} ± {row.scores[column][1]:.3f}" for column in columns),
+            *(_with_deviation(*row.scores[column]) for column in columns),
             _with_interval(row.headline, row.interval),
             _difference(row.less_reference),
         ]
@@ -169,6 +169,10 @@ def _why_untested(table: Table) -> str:
     if table.seeds < FEWEST_SEEDS:
         return f"; fewer than {FEWEST_SEEDS} seeds: no test"
     return "; too few people for a test"
+
+
+def _with_deviation(mean: float, sd: float | None) -> str:
+    return f"{mean:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
 
 
 def _with_interval(value: float, interval: Interval | None) -> str:

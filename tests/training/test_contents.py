@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pkdot import main
-from training.compare import compare
+from training.compare import compare, plan
 from training.config import RunConfig
 from training.contents import contents_of
 from training.corpora.clip import Clip, Corpus
@@ -104,7 +104,7 @@ CHANGES = [("face", "features of face"), ("label", "labels"), ("split", "splits"
 def test_a_finished_comparison_is_not_shown_for_another_corpus(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str, what: str
 ) -> None:
-    compare(RunConfig.model_validate(RECIPE), place / "runs" / "small", [0], ["KD"], folds=1, jobs=1)
+    compare(plan(RunConfig.model_validate(RECIPE), place / "runs" / "small", [0], ["KD"], folds=1), jobs=1)
     write(place / "corpus", changed(key))
     before = everything_in(place / "runs")
 
@@ -137,7 +137,7 @@ def test_a_run_does_not_go_on_nor_is_scored_nor_exported_on_another_corpus(
 def test_a_finished_comparison_is_not_shown_for_another_configuration(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    compare(RunConfig.model_validate(RECIPE), place / "runs" / "small", [0], ["KD"], folds=1, jobs=1)
+    compare(plan(RunConfig.model_validate(RECIPE), place / "runs" / "small", [0], ["KD"], folds=1), jobs=1)
 
     said = refused(
         "compare small.yaml --out runs --folds 1 --seeds 1 --methods KD --set teacher.epochs=2", monkeypatch, capsys
@@ -166,13 +166,13 @@ def test_a_corpus_that_changes_between_two_cells_ends_the_comparison(
 def test_the_same_content_elsewhere_is_the_same_corpus(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another folder, and another order of the arrays in the file."""
     config, out = RunConfig.model_validate(RECIPE), place / "runs" / "small"
-    first = compare(config, out, [0], ["KD"], folds=1, jobs=1)
+    first = compare(plan(config, out, [0], ["KD"], folds=1), jobs=1)
     elsewhere = place / "elsewhere"
     write(elsewhere / "corpus", dict(reversed(arrays().items())))
     monkeypatch.chdir(elsewhere)
     monkeypatch.setattr("training.compare.open_setting", None)  # what would be called to run anything again
 
-    again = compare(config, out, [0], ["KD"], folds=1, jobs=1)
+    again = compare(plan(config, out, [0], ["KD"], folds=1), jobs=1)
 
     said, before = again.results["KD (face)"], first.results["KD (face)"]
     assert [one.said.tolist() for one in said] == [one.said.tolist() for one in before]
@@ -182,10 +182,10 @@ def test_a_comparison_of_an_earlier_version_is_shown_and_its_corpus_is_known_fro
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, out = RunConfig.model_validate(RECIPE), place / "runs" / "small"
-    compare(config, out, [0], ["KD"], folds=1, jobs=1)
+    compare(plan(config, out, [0], ["KD"], folds=1), jobs=1)
     (out / "seed-0/fold-0/corpus.json").unlink()
 
-    assert "KD (face)" in compare(config, out, [0], ["KD"], folds=1, jobs=1).results
+    assert "KD (face)" in compare(plan(config, out, [0], ["KD"], folds=1), jobs=1).results
 
     write(place / "corpus", changed("face"))
     said = refused("compare small.yaml --out runs --folds 1 --seeds 1 --methods KD", monkeypatch, capsys)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.compare import ReadCorpus, Row, cells_of, check_cells, compare
+from training.compare import ReadCorpus, Row, cells_of, check_cells, plan
 from training.config import RunConfig
 from training.corpora.splits import SplitError
 from training.report import compare_all
@@ -97,7 +97,7 @@ def test_all_cells_are_looked_at_before_the_first_is_trained(labelled: Recipe, t
     cannot = [cell for cell in cells if raises(cell, read)]
 
     with pytest.raises(SplitError) as raised:
-        compare(config, tmp_path / "runs", [0], ["KD"], folds=None, jobs=1)
+        plan(config, tmp_path / "runs", [0], ["KD"], folds=None)
 
     assert cannot != []
     assert cells[0] not in cannot
@@ -116,7 +116,7 @@ def test_a_row_whose_batch_or_k_is_more_than_there_are_windows_is_refused(
     config = labelled(labels(1)).model_copy(update={"student": student})
 
     with pytest.raises(SplitError) as raised:
-        compare(config, tmp_path / "runs", [0], ["KD", row], folds=1, jobs=1)
+        plan(config, tmp_path / "runs", [0], ["KD", row], folds=1)
 
     assert re.fullmatch(
         rf"seed 0, fold 0: the row '{row}' has {has}, but the train people have only \d+ windows with face, eda; "

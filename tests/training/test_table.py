@@ -140,6 +140,20 @@ def test_every_score_has_its_interval_in_the_csv(tmp_path: Path) -> None:
     assert [line["mean"] for line in lines_of(text, score="people")] == ["2.0"]
 
 
+def test_one_seed_has_no_deviation_over_seeds(tmp_path: Path) -> None:
+    good, poor = answers(people(0, 1), [0, 1]), answers(people(0, 0), [0, 1])
+
+    one = texts(make_table("toy", {KD: [good]}, []), tmp_path)
+    two = texts(make_table("toy", {KD: [good, poor]}, []), tmp_path)
+
+    assert f"| {KD} | 1.000 | 1.000 | 1.000 | 1.000 [1.000, 1.000] | – |" in one["markdown"]
+    assert f"{KD} & 1.000 & 1.000 & 1.000 & 1.000 [1.000, 1.000] & – " in one["latex"]
+    assert f"<td>{KD}</td><td>1.000</td>" in one["page"]
+    assert f"| {KD} | 0.750 ± 0.354 |" in two["markdown"]
+    none, some = (lines_of(form["csv"], score="accuracy")[0]["sd_over_seeds"] for form in (one, two))
+    assert (none, float(some)) == ("", pytest.approx(0.5 / 2**0.5))
+
+
 def test_the_interval_of_a_pooled_ccc_is_the_headlines(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(60, 2))
@@ -180,7 +194,7 @@ def test_where_a_row_has_no_answer_all_rows_are_shown_on_the_items_that_every_ro
     above, below = said["markdown"].split(f"\n\n{title}:\n\n")
     head = "| row | accuracy | balanced_accuracy | macro_f1 | by person | less bound B |"
     assert (head in above, below.splitlines()[0]) == (True, head)
-    assert f"| {ORACLE} | 1.000 ± 0.000 | 1.000 ± 0.000 | 1.000 ± 0.000 | 1.000 [1.000, 1.000] | +1.000 " in below
+    assert f"| {ORACLE} | 1.000 | 1.000 | 1.000 | 1.000 [1.000, 1.000] | +1.000 " in below
     assert f"\\midrule\n\\multicolumn{{6}}{{l}}{{{title}}} \\\\\n\\midrule\nteacher" in said["latex"]
     assert f"<h2>{title}</h2><table>" in said["page"].replace("\n", "")
     assert [line["mean"] for line in lines_of(said["csv"], row=ORACLE, score="headline")] == ["0.5", "1.0"]
@@ -255,7 +269,7 @@ def test_the_constant_row_has_no_lower_bound_of_its_own_student() -> None:
     table = partly_answered()
 
     assert table.rows["constant"].less_reference is None
-    assert "| constant | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.333 ± 0.000 | 0.500 [0.500, 0.500] | – |" in markdown(table)
+    assert "| constant | 0.500 | 0.500 | 0.333 | 0.500 [0.500, 0.500] | – |" in markdown(table)
 
 
 def test_every_picture_says_how_its_people_were_dealt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +279,9 @@ def test_every_picture_says_how_its_people_were_dealt(tmp_path: Path, monkeypatc
     named = (
         "Standardised by person over all of each person's recordings: eda.",
         "Facial EMG is used, from electrodes on the face: emg_corrugator.",
+        "20% of the labels of training and selection people, class: in seed 0, fold 0 8 of 40 windows keep theirs.",
+        "3 of 40 recordings have windows of several classes, each of which is scored by itself.",
+        "The faces of 2 of 9 clips were cropped by the corpus's owners; a service crops them by the bundle's own nets.",
     )
     table = make_table("toy", results, [stamp, "A note.", *named])
     drawn: dict[str, Figure] = {}
@@ -276,9 +293,24 @@ def test_every_picture_says_how_its_people_were_dealt(tmp_path: Path, monkeypatc
     draw_matrices(table, [np.eye(4), np.eye(4), np.eye(4), np.arange(4)], KD, tmp_path / "matrices.png")
 
     assert {name: figure.get_suptitle() for name, figure in drawn.items()} == dict.fromkeys(
-        ("rows.png", "ablations.png", "calibration.png", "matrices.png"), f"toy; {stamp} {named[0]} {named[1]}"
+        ("rows.png", "ablations.png", "calibration.png", "matrices.png"), " ".join((f"toy; {stamp}", *named))
     )
     assert drawn["matrices.png"].get_supxlabel() == f"{KD}, one batch"
+
+
+def test_ablations_have_ticks_where_something_was_tried_and_the_score_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = answers(people(0, 1), [0, 1])
+    rows = ("ablation k=30 (voice)", "ablation k=4 (voice)", "ablation k=8, normalised (voice)")
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+
+    assert draw_ablations(make_table("toy", {row: [said] for row in rows}, []), tmp_path / "ablations.png")
+
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "8", "30"]
+    assert drawn[0].get_supylabel() == "mean accuracy of people"
 
 
 def test_calibration_is_drawn_without_and_with_each_rows_temperature(

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -64,17 +64,21 @@ class RequestContext:
         return ", ".join(parts)
 
 
-def new_context(headers: Iterable[tuple[bytes, bytes]], now_s: float) -> RequestContext:
-    """The caller's request id where it is a proper one, else a new one; the trace it belongs to, if any."""
-    named = dict(headers)
-    given, trace = named.get(b"x-request-id", b""), TRACEPARENT.fullmatch(named.get(b"traceparent", b""))
+def new_context(headers: Collection[tuple[bytes, bytes]], now_s: float) -> RequestContext:
+    """The caller's request id where it is one proper one, else a new one; the trace it belongs to, if any."""
+    given, trace = combined(headers, b"x-request-id"), TRACEPARENT.fullmatch(combined(headers, b"traceparent"))
     request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
     context = RequestContext(request_id, None, now_s)
     if trace:
         context.traceparent = trace.group().decode("latin-1")
         context.trace_id = context.traceparent.split("-")[1]
-        context.tracestate = named.get(b"tracestate", b"").decode("latin-1")
+        context.tracestate = combined(headers, b"tracestate").decode("latin-1")
     return context
+
+
+def combined(headers: Collection[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """All headers of a name as one list (RFC 9110, section 5.3), which is no proper value where only one may come."""
+    return b",".join(value for key, value in headers if key == name)
 
 
 class Finished(NamedTuple):

@@ -28,7 +28,7 @@ def refuse_ambiguous(version: str, url: bytes, headers: HeaderList) -> None:
             hosts += 1
         elif name == b"transfer-encoding":
             encodings += 1
-            if value.strip().lower() != b"chunked" or version != "1.1":
+            if value.lower() != b"chunked" or version != "1.1":
                 raise Refused
     if version == "1.1":
         if hosts != 1 or encodings > 1:

@@ -12,6 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from starlette.datastructures import Headers
 
 from service.errors import FieldError, IdempotencyMismatch, InvalidField
+from service.sent_once import sent_once
 
 HEADER: Final = "Idempotency-Key"
 LARGEST_SHARE: Final = 4
@@ -32,12 +33,10 @@ A = TypeVar("A", bound=Sized)
 
 def idempotency_key(headers: Headers) -> str | None:
     """The request's key, if it has one; InvalidField where it is none that can be."""
-    given = headers.getlist(HEADER)
-    if not given:
-        return None
-    if len(given) > 1 or not VISIBLE.fullmatch(given[0]):
+    given = sent_once(headers, HEADER)
+    if given is not None and not VISIBLE.fullmatch(given):
         raise InvalidField([FieldError(HEADER, "must be sent once, as 1 to 128 visible ASCII characters")])
-    return given[0]
+    return given
 
 
 @dataclass

@@ -41,7 +41,7 @@ PIECE_BYTES: Final = 65_536
 """Sent at a time, or a line that is longer: so much must be taken within UNREAD_S."""
 WEIGHT: Final = re.compile(r"q=([0-9]+\.?[0-9]*)")
 START_FIELDS: Final = ("api_version", "task", "request_id", "bundle", "media")
-SUMMARY_FIELDS: Final = ("summary", "faces", "modalities", "warnings", "timing_ms")
+SUMMARY_FIELDS: Final = ("summary", "faces", "modalities", "confidence_level", "warnings", "timing_ms")
 
 
 def wants_lines(headers: Headers) -> bool:
@@ -231,6 +231,7 @@ class Lines:
             "summary": tally.summary().model_dump(mode="json"),
             "faces": [face.model_dump(mode="json") for face in tally.face_replies()],
             "modalities": tally.modalities().model_dump(mode="json"),
+            "confidence_level": tally.confidence_level(),
             "warnings": warnings(self.question, preparation.silent_track, tally),
             "timing_ms": timing(self.context, total_s).model_dump(mode="json"),
         }

@@ -175,7 +175,8 @@ class Pipeline:
         except MediaError as error:
             raise from_media(error) from error
         except SpanError as error:
-            raise InvalidField([FieldError("start_s", str(error))]) from error
+            where = str(error).removeprefix("start_s ")  # the field is named once
+            raise InvalidField([FieldError("start_s", f"{where}; begin before that")]) from error
         except SandboxLost as error:
             raise NotReady(f"{error}; send the request again") from error
         context.add("queue", waited_s)

@@ -35,6 +35,7 @@ from service.ndjson import Lines, retold, wants_lines
 from service.offload import ended, offload
 from service.pipeline import Question, Sink
 from service.predictions import PREDICT
+from service.sent_once import sent_once
 from service.settings import Settings
 from service.sharing import Asked, Sharing, disconnected, payload_digest
 from service.telemetry import Telemetry
@@ -75,8 +76,8 @@ class Predictor:
             ) from None
 
     def timeout_s(self, headers: Headers) -> float:
-        """X-Request-Timeout, capped; the default where there is none."""
-        given = headers.get("x-request-timeout")
+        """X-Request-Timeout, capped; the default where there is none. InvalidField where it is wrong, or doubled."""
+        given = sent_once(headers, "X-Request-Timeout")
         asked_s = self.settings.request_timeout_s if given is None else decimal(given)
         if asked_s is None or asked_s <= 0:
             raise InvalidField([FieldError("X-Request-Timeout", f"must be seconds over 0; got {given!r:.34}")])
@@ -90,7 +91,7 @@ class Predictor:
     async def answer_in_time(self, task: Task, request: Request, deadline_s: float) -> Response:
         context: RequestContext = request.state.context
         resources = self.lifecycle.require(context.request_id)
-        boundary = boundary_of(request.headers.get("content-type", ""))
+        boundary = boundary_of(sent_once(request.headers, "Content-Type") or "")
         key = idempotency_key(request.headers)
         declared_bytes = self.declared_bytes(request.headers)
         kind = default_bundle(resources.shelf, task).recordings

@@ -35,6 +35,8 @@ from service.without_chunks import without_chunks
 
 HEADERS_WITHIN_S: Final = 10.0
 MAX_HEADER_BYTES: Final = 65_536
+BLANKS: Final = b" \t"
+"""What may stand around a header's value and is no part of it (RFC 9110, section 5.5); llhttp drops those before it."""
 MAX_PIPELINED: Final = 16
 """Requests that may wait on one connection for the answer to an earlier one."""
 GATHER_S: Final = 0.01
@@ -137,7 +139,7 @@ class Connection(HttpToolsProtocol):
         if self.head_bytes > MAX_HEADER_BYTES:
             raise Refused
         if self.within_head:  # a trailer must not pass for a header
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(BLANKS))
 
     def on_headers_complete(self) -> None:
         self.within_head, self.unparsed_bytes = False, 0

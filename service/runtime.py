@@ -122,9 +122,9 @@ class GraphRunner:
         watch = self.watch
         return self.run_parts(inputs, cancel, [] if watch is None else [watch] if tell is None else [watch, tell])
 
-    def prove(self, inputs: Arrays) -> NDArray[np.generic]:
+    def prove(self, inputs: Arrays, cancel: Cancellation | None = None) -> NDArray[np.generic]:
         """`run` of golden inputs: nobody asked for them, so nobody is told of them."""
-        return self.run_parts(inputs, None, [])
+        return self.run_parts(inputs, cancel, [])
 
     def run_parts(self, inputs: Arrays, cancel: Cancellation | None, listeners: Sequence[Tell]) -> NDArray[np.generic]:
         size = self.check(inputs)

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import io
 import logging
-import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -156,16 +155,10 @@ class Spool:
         hashed.update(self.unwritten)
         return hashed.digest()
 
-    def content(self, piece: Piece) -> bytes:
-        """The bytes of a piece."""
-        if self.file is None:
-            return bytes(memoryview(self.unwritten)[piece.start : piece.start + piece.size])
-        return os.pread(self.file.fileno(), piece.size, piece.start)
-
     def source(self, piece: Piece) -> bytes | BinaryIO:
         """A piece as the decoder takes it: bytes where they are in memory, else a reader without a name."""
         if self.file is None:
-            return self.content(piece)
+            return bytes(memoryview(self.unwritten)[piece.start : piece.start + piece.size])
         return io.BufferedReader(PieceReader(self.file.fileno(), piece.start, piece.size), READ_AHEAD_BYTES)
 
     def close(self) -> None:
@@ -178,21 +171,21 @@ class Spool:
                 self.file.close()
 
 
-class Pictures(Sequence[bytes]):
-    """Pieces of a spool as a sequence of files' contents, each read when it is asked for."""
+class Pictures(Sequence[bytes | BinaryIO]):
+    """Pieces of a spool as the decoder takes them; none is read before that does."""
 
     def __init__(self, spool: Spool, pieces: Sequence[Piece]) -> None:
         self.spool = spool
         self.pieces = pieces
 
     @overload
-    def __getitem__(self, index: int) -> bytes: ...
+    def __getitem__(self, index: int) -> bytes | BinaryIO: ...
     @overload
     def __getitem__(self, index: slice) -> "Pictures": ...
-    def __getitem__(self, index: int | slice) -> "bytes | Pictures":
+    def __getitem__(self, index: int | slice) -> "bytes | BinaryIO | Pictures":
         if isinstance(index, slice):
             return Pictures(self.spool, self.pieces[index])
-        return self.spool.content(self.pieces[index])
+        return self.spool.source(self.pieces[index])
 
     def __len__(self) -> int:
         return len(self.pieces)

@@ -7,6 +7,7 @@ from typing import Final
 from starlette.datastructures import Headers
 
 from service.errors import MalformedRequest, TooLarge
+from service.sent_once import sent_once
 from service.upload import Spool
 
 HEADER_LENGTH: Final = "inference-header-content-length"
@@ -34,8 +35,11 @@ async def read_json(chunks: AsyncIterator[bytes], size: int | None) -> tuple[byt
 
 
 def json_size(headers: Headers, declared_bytes: int) -> int | None:
-    """Inference-Header-Content-Length; None where the whole body, of `declared_bytes`, is JSON."""
-    given = headers.get(HEADER_LENGTH)
+    """Inference-Header-Content-Length; None where the whole body, of `declared_bytes`, is JSON.
+
+    Raises InvalidField where it was sent more than once, MalformedRequest, and TooLarge.
+    """
+    given = sent_once(headers, "Inference-Header-Content-Length")
     if given is not None and not DIGITS.fullmatch(given):
         raise MalformedRequest("Inference-Header-Content-Length is not a number of bytes")
     if (declared_bytes if given is None else int(given)) > MAX_JSON_BYTES:

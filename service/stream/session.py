@@ -91,6 +91,7 @@ class Asked:
                 "api_version": schemas.API_VERSION,
                 "bundle": bundle_reply(self.question).model_dump(mode="json"),
                 "warnings": bundle_warnings(manifest),
+                "confidence_level": Tally(manifest).confidence_level(),
                 "window_s": manifest.inputs.window_s,
                 "hop_s": self.hop_s,
                 "max_message_bytes": self.max_message_bytes,

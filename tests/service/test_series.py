@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import shutil
 import struct
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from onnx import TensorProto, helper
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, BundleError
 from models.manifest import Moments
+from service.batcher import Batcher
 from service.bundle_loader import ShelfReader
 from service.bundles import BundleShelf
 from service.candidates import Candidates
+from service.golden import run_everywhere
 from service.provider_options import CPU
 from service.providers import Providers
 from service.runtime import GraphRunner
@@ -141,6 +144,24 @@ def test_windows_that_only_fill_a_batch_do_not_count(make_pain_bundle: MakeBundl
         runner.run(windows(runner))
 
     assert measured(shelf, padded)["count"] == 3
+
+
+def test_golden_windows_that_find_out_whose_fault_a_failure_is_do_not_count(
+    make_pain_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    shelf = load(with_uncertainty(make_pain_bundle(tmp_path / "b"), uncertainty_reference={"eda": USUAL}))
+
+    async def prove(runner: GraphRunner) -> None:
+        batcher = Batcher(lanes=(0, 0))
+        await batcher.start()
+        try:
+            sent = {"face": windows(runner)["face"][0]}
+            await batcher.run(runner, [lambda: sent], deadline_s=math.inf)
+            await run_everywhere(batcher, runner, lambda: sent, deadline_s=math.inf)
+        finally:
+            await batcher.close()
+
+    assert measured(shelf, lambda runner: asyncio.run(prove(runner)))["count"] == 1
 
 
 def test_what_proves_a_new_bundle_does_not_count_for_the_one_that_serves_with_an_equal_graph(

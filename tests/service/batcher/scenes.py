@@ -66,6 +66,11 @@ class Doubler:
             raise RuntimeError("BAD")
         return inputs["x"] * np.float32(2)
 
+    def prove(
+        self, inputs: Mapping[str, NDArray[np.generic]], cancel: Cancellation | None = None
+    ) -> NDArray[np.generic]:
+        return self.run(inputs, cancel)
+
     async def hold(self, batcher: Batcher, value: float = 0.0) -> "asyncio.Task[BatchAnswer]":
         """Occupy the device with one item until `go` is set."""
         self.go.clear()

@@ -190,6 +190,9 @@ def test_a_start_beyond_the_end_is_a_bad_field(client: TestClient, face_clip: by
     reply = client.post(URL, files={"video": face_clip}, data={"start_s": "100"})
 
     assert bad_fields(reply) == ["start_s"]
+    assert re.fullmatch(
+        r"start_s: is 100, but the recording ends at \d\.\d{3} s; begin before that", reply.json()["detail"]
+    )
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon", ""])

@@ -54,7 +54,7 @@ def test_any_cutting_into_chunks_gives_what_was_sent(parts: list[tuple[str, byte
 
     for name in ("video", "frames"):
         sent = [content for other, content in parts if other == name]
-        assert [spool.content(piece) for piece in form.files.get(name, [])] == sent
+        assert [spool.source(piece) for piece in form.files.get(name, [])] == sent
     assert form.unknown == [name for name, _ in parts if name == "other"]
     assert len(form.texts.get("hop_s", [])) == min(2, sum(name == "hop_s" for name, _ in parts))
 

@@ -131,6 +131,23 @@ def test_headers_over_64_kb_get_a_bare_400_in_whatever_pieces_they_come(port: in
         assert is_bare_400(talk(port, *(whole[at : at + 9_000] for at in range(0, len(whole), 9_000))))
 
 
+def test_blanks_behind_a_value_are_no_part_of_it(port: int) -> None:
+    body = form(part("video", b"not a video", "a"))
+    blank = (
+        post(body, "X-Request-Timeout: 5 ", "Idempotency-Key: k\t", "X-Request-ID: a \t ")
+        .replace(b"Host: test", b"Host: test ")
+        .replace(b"%d\r\n" % len(body), b"%d \t\r\n" % len(body))
+    )
+    chunks = post(b"", "Transfer-Encoding: chunked ").replace(b"Content-Length: 0\r\n", b"")
+    last = b"GET /health/live HTTP/1.1\r\nHost: test\r\nContent-Length: 0 \r\nConnection: close \r\n\r\n"
+
+    replies = talk(port, blank + chunks + b"%X\r\n%b\r\n0\r\n\r\n" % (len(body), body) + last)
+
+    assert statuses(replies) == [415, 415, 200]
+    assert [json.loads(reply.body)["code"] for reply in replies[:2]] == ["unsupported_media"] * 2
+    assert replies[0].headers["x-request-id"] == "a"
+
+
 def test_headers_of_60_kb_are_read(port: int) -> None:
     close = "\r\nConnection: close\r\nX-Long: " + "x" * 60_000 + "\r\n\r\n"
 

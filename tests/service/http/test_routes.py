@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.manifest import Calibration, Coverage
+from service.context import new_context
 from service.routes import calibration_reply
 
 ROOT = Path(__file__).parents[3]
@@ -112,6 +113,23 @@ def test_another_request_id_is_replaced(client: TestClient, given: bytes) -> Non
 
     assert len(replaced) == 32
     assert replaced.encode() != given
+
+
+def test_two_request_ids_are_replaced(client: TestClient) -> None:
+    replaced = client.get("/models", headers=[("x-request-id", "a"), ("x-request-id", "b")]).headers["x-request-id"]
+
+    assert len(replaced) == 32
+
+
+def test_two_traces_are_none_and_the_states_of_one_are_one_list() -> None:
+    trace, other = (b"00-" + digit * 32 + b"-00f067aa0ba902b7-01" for digit in (b"a", b"b"))
+    states = [(b"tracestate", b"ward=7"), (b"tracestate", b"bed=2")]
+
+    doubled = new_context([(b"traceparent", trace), (b"traceparent", other), *states], 0.0)
+    context = new_context([(b"traceparent", trace), *states], 0.0)
+
+    assert (doubled.traceparent, doubled.trace_id, doubled.tracestate) == (None, None, "")
+    assert (context.traceparent, context.tracestate) == (trace.decode(), "ward=7,bed=2")
 
 
 def test_the_trace_of_the_caller_is_in_the_log(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

@@ -147,7 +147,7 @@ def test_a_repeat_is_told_the_kept_answer_in_lines(make_client: MakeClient, clip
     }
     assert lines[1:-1] == [{"type": "window"} | window for window in whole["windows"]]
     assert lines[-1] == {"type": "summary"} | {
-        name: whole[name] for name in ("summary", "faces", "modalities", "warnings", "timing_ms")
+        name: whole[name] for name in ("summary", "faces", "modalities", "confidence_level", "warnings", "timing_ms")
     }
     if first_accepts == LINES:
         own = lines_of(first)

@@ -136,8 +136,8 @@ def test_the_lines_hold_what_the_whole_answer_holds(client: TestClient, clips: P
     assert lines[0]["request_id"] == reply.headers["x-request-id"]
     windows = [line for line in lines if line["type"] == "window"]
     assert [{"type": "window"} | window for window in whole["windows"]] == windows
-    assert list(lines[-1]) == ["type", "summary", "faces", "modalities", "warnings", "timing_ms"]
-    for name in ("summary", "faces", "modalities", "warnings"):
+    assert list(lines[-1]) == ["type", "summary", "faces", "modalities", "confidence_level", "warnings", "timing_ms"]
+    for name in ("summary", "faces", "modalities", "confidence_level", "warnings"):
         assert lines[-1][name] == whole[name]
     assert set(lines[-1]["timing_ms"]) == set(whole["timing_ms"])
 

@@ -1,15 +1,19 @@
 import asyncio
 import hashlib
+import os
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
+from models.inputs.container import MediaError, MediaLimits
+from models.inputs.picture import decode_picture
 from service.errors import ClientGone, TooLarge, UploadTooSlow
-from service.upload import BodyLimits, Pictures, Piece, Spool, read_body
+from service.sandbox.conversation import handed_over
+from service.upload import READ_AHEAD_BYTES, BodyLimits, Pictures, Piece, Spool, read_body
 
 CONTENT = random.Random(3).randbytes(200_000)
 
@@ -42,19 +46,45 @@ def test_the_digest_is_that_of_all_bytes_wherever_they_lie(
     assert asyncio.run(digest()) == hashlib.blake2b(CONTENT, digest_size=32).digest()
 
 
+def read(source: bytes | BinaryIO) -> bytes:
+    return source if isinstance(source, bytes) else source.read()
+
+
 @pytest.mark.parametrize("memory_bytes", [0, 50_000, 1 << 20])
 def test_pieces_come_back_as_they_were_sent(tmp_path: Path, writers: ThreadPoolExecutor, memory_bytes: int) -> None:
     spool = asyncio.run(filled(tmp_path, memory_bytes, writers))
     pieces = [Piece(0, 10), Piece(6_990, 30), Piece(100_000, 100_000)]
 
     pictures = Pictures(spool, pieces)
-    assert list(pictures) == [CONTENT[p.start : p.start + p.size] for p in pieces]
-    assert pictures[1:][0] == pictures[1]
+    assert [read(picture) for picture in pictures] == [CONTENT[p.start : p.start + p.size] for p in pieces]
+    assert read(pictures[1:][0]) == read(pictures[1])
     for piece in pieces:
-        source = spool.source(piece)
-        assert (source if isinstance(source, bytes) else source.read()) == CONTENT[
-            piece.start : piece.start + piece.size
-        ]
+        assert read(spool.source(piece)) == CONTENT[piece.start : piece.start + piece.size]
+    spool.close()
+
+
+def test_a_picture_on_the_disk_is_refused_by_its_size_unread_and_handed_over_where_it_lies(
+    tmp_path: Path, writers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def spooled() -> Spool:
+        spool = Spool(tmp_path, 0, writers)
+        await spool.write(b"before")
+        await spool.write(b"\xff\xd8\xff" + bytes(3 << 20))
+        await spool.finish()
+        return spool
+
+    pread, asked_bytes = os.pread, list[int]()
+    monkeypatch.setattr("os.pread", lambda file, size, at: asked_bytes.append(size) or pread(file, size, at))
+    spool = asyncio.run(spooled())
+    assert spool.file is not None
+    piece = Piece(6, spool.size - 6)
+    pictures = Pictures(spool, [piece])
+
+    with pytest.raises(MediaError, match="the picture has 3145731 bytes"):
+        decode_picture(pictures[0], MediaLimits(max_pixels=1))
+    with handed_over(pictures[0]) as place:
+        assert place == (spool.file.fileno(), *piece)
+    assert 0 < sum(asked_bytes) <= 2 * READ_AHEAD_BYTES
     spool.close()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,6 +166,14 @@ def test_a_wrong_body_is_named(
     reply = client.post(PAIN, content=content, headers=headers)
 
     assert (reply.status_code, sentence in error_of(reply)) == (status, True), reply.text
+
+
+@pytest.mark.parametrize("name", ["Inference-Header-Content-Length", "X-Request-Timeout"])
+def test_a_doubled_header_is_named(client: TestClient, name: str) -> None:
+    sent = httpx2.Headers([(name, str(len(SIZED))), (name, "0")])
+    reply = client.post(PAIN, content=SIZED + bytes(20), headers=sent)
+
+    assert (reply.status_code, error_of(reply)) == (422, f"{name}: was sent more than once; send it once")
 
 
 def test_too_much_json_of_no_stated_length_is_refused_while_it_comes(client: TestClient) -> None:

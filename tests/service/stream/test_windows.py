@@ -77,6 +77,7 @@ def test_pictures_are_answered_as_over_http(
     assert (ready["type"], ready["api_version"], ready["window_s"], ready["hop_s"]) == ("ready", "1.0", 2.0, 0.5)
     assert ready["bundle"] == expected["bundle"]
     assert ready["levels"] == expected["levels"]
+    assert ready["confidence_level"] == expected["confidence_level"]
     assert [window["start_s"] for window in windows] == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert all(window["dropped_frames"] == 0 and window["latency_ms"] >= 0 for window in windows)
     assert_same(windows, expected["windows"])

@@ -25,8 +25,9 @@ class DrainRate:
     def __init__(self) -> None:
         self.measured: dict[str, WarmUp] = {}
         self.tallies: dict[str, Tally] = {}
+        self.slowdowns: dict[str, float] = {}
         self.per_item_s: dict[str, float] = {}
-        """What `seconds_per_item` says of each graph that is known: it is asked far more often than it changes."""
+        """What `slowdown` and `seconds_per_item` say of each graph that is known: asked more often than it changes."""
 
     def expect(self, key: str, warm_up: WarmUp) -> None:
         """A first estimate; kept out where batches were already seen, or nothing was measured."""
@@ -39,13 +40,13 @@ class DrainRate:
         """Take one finished batch into account."""
         old = self.tallies.get(key, Tally(0.0, 0.0))
         measured = self.measured.get(key, UNIT)
-        self.tallies[key] = Tally(DECAY * old.seconds + seconds, DECAY * old.expected_s + measured.batch_s(items))
-        self.per_item_s[key] = measured.seconds_per_item * self.slowdown(key)
+        new = Tally(DECAY * old.seconds + seconds, DECAY * old.expected_s + measured.batch_s(items))
+        self.tallies[key], self.slowdowns[key] = new, max(FASTEST, new.seconds / new.expected_s)
+        self.per_item_s[key] = measured.seconds_per_item * self.slowdowns[key]
 
     def slowdown(self, key: str) -> float:
         """What the graph's batches take now, over what was measured; 1 where nothing was seen yet."""
-        tally = self.tallies.get(key)
-        return 1.0 if tally is None else max(FASTEST, tally.seconds / tally.expected_s)
+        return self.slowdowns.get(key, 1.0)
 
     def at_best_s(self, key: str, items: int, *, lanes: int, together: int) -> float:
         """How long items take that find `lanes` free, a run of theirs being divided among `together` of these.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
@@ -19,6 +19,7 @@ WORTH_A_TRY: Final = 1.15
 not exact, and a batch that is larger than useful takes memory and leaves cores idle."""
 NEARLY_BEST: Final = 0.95
 """A batch is useful if this share of the best windows a second is not had with a smaller one."""
+SIZES_KEPT: Final = 256
 
 
 class BatchTime(NamedTuple):
@@ -54,21 +55,10 @@ class WarmUp:
         """In the largest useful batch; 0 where nothing was measured."""
         return self.batch_s(self.useful_batch) / self.useful_batch
 
-    def batch_s(self, items: int) -> float:
-        """How long a batch takes: on a line between the sizes that were measured, or as the next one if padded.
-
-        >>> WarmUp(6.0, (BatchTime(1, 2.0), BatchTime(4, 5.0))).batch_s(3)
-        4.0
-        """
-        before = BatchTime(0, 0.0)
-        for time in self.times:
-            if items <= time.items:
-                if self.padded:
-                    return time.seconds
-                slope = (time.seconds - before.seconds) / (time.items - before.items)
-                return before.seconds + slope * (items - before.items)
-            before = time
-        return before.seconds * items / before.items if before.items else 0.0
+    @cached_property
+    def batch_s(self) -> Callable[[int], float]:
+        """How long a batch of so many items takes; asked several times a request, and worked out once for each size."""
+        return lru_cache(SIZES_KEPT)(partial(length_s, self.times, self.padded))
 
     def best_batch(self, waiting: int, limit_s: float) -> int:
         """How many of `waiting` items (at least one) to run together, if the batch should end within `limit_s`.
@@ -88,6 +78,23 @@ class WarmUp:
         sizes = [time.items for time in self.times if time.items < most]
         fitting = [size for size in [*sizes, most] if self.batch_s(size) <= limit_s] or [1]
         return max(fitting, key=lambda size: per_second(BatchTime(size, self.batch_s(size))))
+
+
+def length_s(times: Sequence[BatchTime], padded: bool, items: int) -> float:
+    """How long a batch takes: on a line between the sizes that were measured, or as the next one if padded.
+
+    >>> length_s([BatchTime(1, 2.0), BatchTime(4, 5.0)], False, 3)
+    4.0
+    """
+    before = BatchTime(0, 0.0)
+    for time in times:
+        if items <= time.items:
+            if padded:
+                return time.seconds
+            slope = (time.seconds - before.seconds) / (time.items - before.items)
+            return before.seconds + slope * (items - before.items)
+        before = time
+    return before.seconds * items / before.items if before.items else 0.0
 
 
 def one_by_one(timed: Callable[[int], float], sizes: Sequence[int]) -> WarmUp:

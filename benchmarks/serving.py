@@ -37,7 +37,8 @@ HALF: Final = 0.5
 TWICE: Final = 2.0
 TURNS: Final = 3
 """Of twice the capacity, each between two measurements of it."""
-KEPT: Final = ("requests_per_s", "ratio", "p50_ms", "p99_ms", "cpu_ms", "not_ok")
+KEPT: Final = ("requests_per_s", "ratio", "asleep_ratio", "p50_ms", "p99_ms", "cpu_ms", "not_ok")
+BARE: Final = ("clips_per_s", "asleep_per_s", "side_by_side_per_s", "one_clip_ms")
 KEPT_OPEN: Final = (
     "of_capacity", "goodput_per_s", "p50_ms", "p99_ms", "refusal_p50_ms", "refusal_p99_ms", "late_p50_ms",
 )  # fmt: skip
@@ -45,24 +46,23 @@ KEPT_OPEN: Final = (
 Row = dict[str, Any]
 
 
-def closed_loop(server: Server, concurrency: int, seconds: float, bare_per_s: float) -> Row:
+def closed_loop(server: Server, concurrency: int, seconds: float, bare: Row) -> Row:
     """What the load program saw, and what follows from it."""
     row = server.load(concurrency=concurrency, seconds=seconds)
     return {
         **row,
-        "ratio": row["requests_per_s"] / bare_per_s,
+        "ratio": row["requests_per_s"] / bare["clips_per_s"],
+        "asleep_ratio": row["requests_per_s"] / bare["asleep_per_s"],
         "cpu_ms": 1000 * row["cpu_s"] / max(1, row["answered"]),
         "not_ok": row["requests"] - row["statuses"].get("200", 0),
     }
 
 
-def measure_server(made: Program, bare_per_s: float, arguments: argparse.Namespace) -> Row:
+def measure_server(made: Program, bare: Row, arguments: argparse.Namespace) -> Row:
     """One server, from its start to its end."""
     with serving(made, arguments.cores) as server:
         server.load(concurrency=max(arguments.concurrency), seconds=WARM_UP_S)
-        loops = {
-            str(count): closed_loop(server, count, arguments.seconds, bare_per_s) for count in arguments.concurrency
-        }
+        loops = {str(count): closed_loop(server, count, arguments.seconds, bare) for count in arguments.concurrency}
         used = server.memory()
         row: Row = {
             "cold_start_s": server.cold_start_s,
@@ -133,7 +133,7 @@ def measure(arguments: argparse.Namespace) -> Row:
             else:
                 made = program(name, arguments.served, port, len(cores), arguments.cache)
             try:
-                servers[name].append(measure_server(made, bare[-1]["clips_per_s"], arguments))
+                servers[name].append(measure_server(made, bare[-1], arguments))
             except ServerFailedError as error:  # hours of others' figures must not be lost with it
                 failures.append(str(error))
                 print(error, file=sys.stderr)
@@ -143,7 +143,7 @@ def measure(arguments: argparse.Namespace) -> Row:
         "model": arguments.model,
         "seconds": arguments.seconds,
         "deadline_s": arguments.deadline,
-        "bare": {"median": medians(bare, ("clips_per_s", "side_by_side_per_s", "one_clip_ms")), "rounds": bare},
+        "bare": {"median": medians(bare, BARE), "rounds": bare},
         "servers": {name: {"median": server_medians(rows), "rounds": rows} for name, rows in servers.items() if rows},
         "failures": failures,
     }
@@ -171,17 +171,18 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [
         f"{result['machine']['processor']}, cores {result['cores']}, model {result['model']}; the client shares them",
         f"bare onnxruntime: {bare['clips_per_s']:.1f} clips/s at best ({result['bare']['rounds'][0]['best']}), "
+        f"{bare['asleep_per_s']:.1f} where the threads of a run sleep, "
         f"{bare['side_by_side_per_s']:.1f} by single threads side by side, {bare['one_clip_ms']:.2f} ms for one clip",
-        f"{'server':20}{'c':>4}{'req/s':>9}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>8}"
+        f"{'server':20}{'c':>4}{'req/s':>9}{'ratio':>8}{'asleep':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>8}"
         f"{'not 200':>8}{'PSS MB':>8}{'anon MB':>8}{'start s':>8}",
     ]
     for name, server in result["servers"].items():
         row = server["median"]
         for count, loop in row["closed_loop"].items():
             lines.append(
-                f"{name:20}{count:>4}{loop['requests_per_s']:9.1f}{loop['ratio']:8.3f}{loop.get('p50_ms', 0):9.2f}"
-                f"{loop.get('p99_ms', 0):9.2f}{loop['cpu_ms']:8.2f}{loop['not_ok']:8.0f}{row['pss_mb']:8.0f}"
-                f"{row['anonymous_mb']:8.0f}{row['cold_start_s']:8.2f}"
+                f"{name:20}{count:>4}{loop['requests_per_s']:9.1f}{loop['ratio']:8.3f}{loop['asleep_ratio']:8.3f}"
+                f"{loop.get('p50_ms', 0):9.2f}{loop.get('p99_ms', 0):9.2f}{loop['cpu_ms']:8.2f}{loop['not_ok']:8.0f}"
+                f"{row['pss_mb']:8.0f}{row['anonymous_mb']:8.0f}{row['cold_start_s']:8.2f}"
             )
     if OURS in result["servers"]:
         lines += limit_lines(result["servers"][OURS]["median"], result["deadline_s"])

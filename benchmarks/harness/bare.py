@@ -19,12 +19,12 @@ SHAPE: Final = (10, 112, 112, 3)
 LEAST_RUNS: Final = 3
 
 
-def open_session(model: Path, threads: int) -> Any:
-    """At its best: the threads of a run wait awake for each other, and sleep between runs."""
+def open_session(model: Path, threads: int, *, awake: bool = True) -> Any:
+    """The threads of a run wait for each other awake or asleep, and sleep between runs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if awake and threads > 1 else "0")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
@@ -41,14 +41,18 @@ def clips_per_s(session: Any, batch: int, seconds: float) -> float:
 
 
 def measure(model: Path, seconds: float) -> dict[str, Any]:
-    """Every batch size with every number of threads; and as many runs of one thread side by side as there are cores."""
+    """Every batch size with every number of threads, which wait for each other awake or asleep; and as many runs of one
+    thread side by side as there are cores."""
     cores = len(os.sched_getaffinity(0))
     sessions = {threads: open_session(model, threads) for threads in range(1, cores + 1)}
-    rates = {
-        f"batch {batch}, {threads} threads": clips_per_s(session, batch, seconds)
-        for batch in BATCHES
-        for threads, session in sessions.items()
-    }
+    asleep = {threads: open_session(model, threads, awake=False) for threads in range(2, cores + 1)}
+    rates: dict[str, float] = {}
+    asleep_rates: dict[str, float] = {}
+    for batch in BATCHES:
+        for threads, session in sessions.items():
+            name = f"batch {batch}, {threads} threads"
+            rates[name] = clips_per_s(session, batch, seconds)
+            asleep_rates[name] = clips_per_s(asleep[threads], batch, seconds) if threads in asleep else rates[name]
     with ThreadPoolExecutor(cores) as pool:
         together = pool.map(lambda _: clips_per_s(sessions[1], 1, seconds), range(cores))
         side_by_side = sum(together)
@@ -57,9 +61,11 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
     return {
         "clips_per_s": rates[best],
         "best": best,
+        "asleep_per_s": max(asleep_rates.values()),
         "side_by_side_per_s": side_by_side,
         "one_clip_ms": 1000 * alone_s,
         "rates": rates,
+        "asleep_rates": asleep_rates,
     }
 
 

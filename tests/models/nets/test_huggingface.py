@@ -337,19 +337,18 @@ def test_a_processor_that_is_not_the_models_is_refused(changed: dict[str, Any], 
         build("face", folder)
 
 
-def test_weights_of_another_shape_are_refused(saved: Save) -> None:
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"intermediate_size": 24}, r"0\.mlp\.fc1\.bias' has shape \(32,\); its config\.json says \(24,\)"),
+        ({"num_hidden_layers": 3}, r"have no key '.*layer.*2\."),
+    ],
+    ids=["of another shape", "that lack a layer"],
+)
+def test_weights_that_do_not_fit_are_refused(changed: dict[str, int], message: str, saved: Save) -> None:
     folder = saved("vit")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 24}))
+    (folder / "config.json").write_text(json.dumps(config | changed))
 
-    with pytest.raises(HuggingFaceError, match=r"0\.mlp\.fc1\.bias' has shape \(32,\); its config\.json says \(24,\)"):
-        build("face", folder)
-
-
-def test_weights_that_lack_a_layer_are_refused(saved: Save) -> None:
-    folder = saved("vit")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-
-    with pytest.raises(HuggingFaceError, match=r"have no key '.*layer.*2\."):
+    with pytest.raises(HuggingFaceError, match=message):
         build("face", folder)

@@ -261,16 +261,17 @@ def test_a_late_failure_is_the_last_line(
     assert 'pkdot_requests_total{code="too_large",status="200",task="pain"} 1.0' in client.get("/metrics").text
 
 
+def hang_in_the_second_window(time_s: float, tick: Callable[[], None]) -> None:
+    while time_s > 2.0:
+        tick()
+        time.sleep(0.01)
+
+
 @pytest.mark.usefixtures("tracker")  # which is fast: the first window must be there in time
 def test_a_deadline_that_passes_in_mid_stream_is_the_last_line(
     make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, clips: Path
 ) -> None:
-    def gate(time_s: float, tick: Callable[[], None]) -> None:
-        while time_s > 2.0:
-            tick()
-            time.sleep(0.01)
-
-    gate_frames(monkeypatch, gate)
+    gate_frames(monkeypatch, hang_in_the_second_window)
     client = make_client(sandbox="off")
     files = {"video": (clips / "single_face.mp4").read_bytes()}
     lines = lines_of(client.post(PAIN, files=files, headers=LINES | {"x-request-timeout": "10"}))
@@ -284,12 +285,7 @@ def test_a_deadline_that_passes_in_mid_stream_is_the_last_line(
 def test_a_service_that_ends_in_mid_stream_says_so_in_the_last_line(
     make_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, clips: Path
 ) -> None:
-    def gate(time_s: float, tick: Callable[[], None]) -> None:
-        while time_s > 2.0:
-            tick()
-            time.sleep(0.01)
-
-    gate_frames(monkeypatch, gate)
+    gate_frames(monkeypatch, hang_in_the_second_window)
     live = make_server(sandbox="off")
     with streamed(live, (clips / "single_face.mp4").read_bytes()) as reply:
         lines = reply.iter_lines()

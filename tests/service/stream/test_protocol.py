@@ -106,19 +106,13 @@ def small(bundles_folder: Path, open_server: Callable[..., Any]) -> Iterator[Any
         yield live
 
 
-def test_a_message_far_beyond_the_limit_is_not_read(small: Any, talk: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("size", [100_000, 4_000_000], ids=["that is sent at once", "that is still sent"])
+def test_a_message_far_beyond_the_limit_is_not_read_and_its_sender_learns_why(
+    size: int, small: Any, talk: Callable[..., Any]
+) -> None:
     with talk(small.port, "pain", VIDEO) as client:
         client.hear()
-        client.socket.send(bytes(100_000))
-        heard, close_code = client.hear_all()
-
-    assert (heard, close_code) == ([], 1009)
-
-
-def test_who_is_still_sending_such_a_message_learns_why(small: Any, talk: Callable[..., Any]) -> None:
-    with talk(small.port, "pain", VIDEO) as client:
-        client.hear()
-        client.socket.send(bytes(4_000_000))
+        client.socket.send(bytes(size))
         heard, close_code = client.hear_all()
 
     assert (heard, close_code) == ([], 1009)

@@ -24,6 +24,7 @@ from models.inputs.signals import SignalError, prepare_signal, read_biosignals
 from models.inputs.windows import plan_windows
 from models.spec import FACE, VOICE, InputSpec
 from training.corpora.aligned_pictures import aligned_faces, clip_frame_times, picture_rate_hz, read_pictures
+from training.corpora.biovid import require_one_length
 from training.corpora.clip import Clip, CorpusError
 from training.workers import end_with_parent
 
@@ -42,15 +43,14 @@ def prepared_windows(
     """Each clip's windows as an npz file, from the cache where it is there, else prepared now with a progress bar.
 
     In a file: `spans_s` (W, 2), `frame_times_s` (n,), and for each modality its tensor (W, ...) and
-    `<modality>_observed` (W,) bool. `face_nets` may be None where `spec` has no face. Raises CorpusError, which names
-    the clip, for a file that cannot be read.
+    `<modality>_observed` (W,) bool; of signals also `<modality>_s`, the seconds recorded. `face_nets` may be None where
+    `spec` has no face. Raises CorpusError, which names the clip or its file, for one that cannot be read, and for
+    biosignals that do not last as long as their video.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{_key(clip, spec, face_nets)}.npz" for clip in clips]
     todo = [
-        (clip, spec, face_nets, file)
-        for clip, file in zip(clips, files, strict=True)
-        if not zipfile.is_zipfile(file)  # not there, or cut short
+        (clip, spec, face_nets, file) for clip, file in zip(clips, files, strict=True) if not _is_prepared(file, spec)
     ]
     if todo:
         # spawned, not forked: torch's and onnxruntime's threads do not survive a fork
@@ -61,6 +61,17 @@ def prepared_windows(
                 pool.shutdown(cancel_futures=True)
                 raise
     return files
+
+
+def _is_prepared(file: Path, spec: InputSpec) -> bool:
+    """Whether a cache file is there and whole, and its signals, if it has any, were compared with the video's length.
+
+    Files of an earlier version are of any length. Of a right one the tensors are the same, so the key stays.
+    """
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as arrays:
+        return {f"{modality}_s.npy" for modality in spec.signals} <= set(arrays.namelist())
 
 
 def _key(clip: Clip, spec: InputSpec, face_nets: Path | None) -> str:
@@ -100,7 +111,7 @@ def _prepare_into(job: tuple[Clip, InputSpec, Path | None, Path]) -> None:
 def prepare_clip(clip: Clip, spec: InputSpec, nets: FaceNets | None) -> dict[str, NDArray[np.generic]]:
     """One clip's windows; `prepared_windows` describes the arrays. Raises CorpusError or MediaError for a bad file."""
     times = clip_frame_times(clip, LABORATORY_LIMITS)
-    windows = _windows(clip, spec, nets, len(times))
+    length_s, windows = _windows(clip, spec, nets, len(times))
     arrays: dict[str, NDArray[np.generic]] = {
         "spans_s": np.array([w.window for w in windows], np.float64),
         "frame_times_s": times,
@@ -119,24 +130,32 @@ def prepare_clip(clip: Clip, spec: InputSpec, nets: FaceNets | None) -> dict[str
             read_pictures(clip.pictures), times, [w.window for w in windows], spec.face, spec.window_s
         )
     for modality in spec.signals:
-        arrays |= _signal(clip, modality, spec, len(windows))
+        arrays |= _signal(clip, modality, spec, len(windows), length_s)
     return arrays
 
 
-def _windows(clip: Clip, spec: InputSpec, nets: FaceNets | None, frames: int) -> tuple[WindowInput, ...]:
-    """The windows as the video has them, without faces where the clip has aligned pictures; empty without a video."""
+def _windows(clip: Clip, spec: InputSpec, nets: FaceNets | None, frames: int) -> tuple[float, tuple[WindowInput, ...]]:
+    """The clip's length in seconds, and its windows: no faces where it has aligned pictures, empty without a video."""
     if clip.video is None:
-        planned = plan_windows(0.0, frames / picture_rate_hz(clip), spec.window_s, spec.hop_s)
-        return tuple(WindowInput(window, None, None) for window in planned)
+        length_s = frames / picture_rate_hz(clip)
+        planned = plan_windows(0.0, length_s, spec.window_s, spec.hop_s)
+        return length_s, tuple(WindowInput(window, None, None) for window in planned)
     own = spec if clip.pictures is None else spec.model_copy(update={"face": None})
     with clip.video.open("rb") as video:
-        return prepare(Recording(video=video, side=clip.side), own, nets, limits=LABORATORY_LIMITS).windows
+        prepared = prepare(Recording(video=video, side=clip.side), own, nets, limits=LABORATORY_LIMITS)
+    return prepared.media.duration_s, prepared.windows
 
 
-def _signal(clip: Clip, modality: str, spec: InputSpec, windows: int) -> Arrays:
+def _signal(clip: Clip, modality: str, spec: InputSpec, windows: int, filmed_s: float) -> Arrays:
     signal = spec.signals[modality]
     if clip.signals is None or windows != 1:
         raise CorpusError(f"clip {clip.id}: {modality} needs one biosignal file and one window for each clip")
     recording = read_biosignals(clip.signals, signal.channels)
+    recorded_s = recording.values.shape[1] / recording.rate_hz
+    require_one_length(clip.signals.name, recorded_s, filmed_s)
     tensor = prepare_signal(modality, recording.values, recording.rate_hz, signal, spec.window_s)
-    return {modality: tensor[None], f"{modality}_observed": np.array([True])}
+    return {
+        modality: tensor[None],
+        f"{modality}_observed": np.array([True]),
+        f"{modality}_s": np.array(recorded_s),
+    }

@@ -18,18 +18,19 @@ from torch import nn
 from tqdm import tqdm
 
 from models.nets.teacher import Teacher
+from training.cells import Results, Row, cell_folder, cell_is_done, gather, predictions_file, reason_file, row_is_done
 from training.config import ConfigError, RunConfig, reason
 from training.contents import Contents, contents_of, require_same
 from training.corpora.clip import Corpus
 from training.corpora.splits import SplitError, fold_count
 from training.errors import NotConverged
 from training.failures import Failure, write_reason
-from training.predictions import Predictions, joined_folds, load_predictions
+from training.predictions import Predictions
 from training.run_folder import RunFolder
 from training.stages.calibration import fitted_temperature, temperature_metrics
 from training.stages.checks import check_encoders
 from training.stages.evaluate import predict_constant, predict_people
-from training.stages.kept import label, load_row, shared_stages, student_stages
+from training.stages.kept import load_row, shared_stages, student_stages
 from training.stages.material import Encoders
 from training.stages.methods import ROWS
 from training.stages.prepare import deal, open_setting, read_windows
@@ -42,8 +43,6 @@ TEACHER = "teacher"
 CONSTANT = "constant"
 """The answer that ignores its input."""
 ReadCorpus = tuple[Corpus, CorpusWindows]
-Results = dict[str, list[Predictions]]
-"""Row to what it said of everybody, one for each seed."""
 
 
 class Compared(NamedTuple):
@@ -56,24 +55,6 @@ class Compared(NamedTuple):
     """One configuration for each seed and fold."""
     groups: Mapping[str, Mapping[str, str]]
     """What the corpus says of each person: attribute to group."""
-
-
-class Row(NamedTuple):
-    """A method for one set of available modalities, the teacher, or the constant answer, which needs no modality."""
-
-    method: str
-    available: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """How the row is called in tables."""
-        return f"{self.method} ({label(self.available)})" if self.available else self.method
-
-    @property
-    def file(self) -> str:
-        """How its checkpoint and predictions are called."""
-        plain = "".join(c if c.isalnum() or c in "+=." else "-" for c in self.method)
-        return f"{plain}-{label(self.available)}" if self.available else plain
 
 
 def check_methods(config: RunConfig, methods: Sequence[str]) -> None:
@@ -143,7 +124,7 @@ def plan(config: RunConfig, path: Path, seeds: Sequence[int], methods: Sequence[
     read = read_windows(config)
     cells, contents = cells_of(config, seeds, folds, read), contents_of(*read)
     _claim(cells, contents, path)
-    todo = [cell for cell in cells if not _is_done(cell_folder(path, cell), rows)]
+    todo = [cell for cell in cells if not cell_is_done(cell_folder(path, cell), rows)]
     check_cells(todo, read, rows)
     return Plan(config.name, path, rows, cells, todo, contents, read[0].groups)
 
@@ -152,7 +133,7 @@ def compare(planned: Plan, *, jobs: int) -> Compared:
     """Run what is not done yet, `jobs` cells at once, and gather the predictions."""
     name, path, rows, cells, todo, contents, groups = planned
     run = partial(run_cell, path=path, rows=rows, contents=contents)
-    done = sum(_row_is_done(cell_folder(path, cell), row) for cell in cells for row in rows)
+    done = sum(row_is_done(cell_folder(path, cell), row) for cell in cells for row in rows)
     with tqdm(total=len(cells) * len(rows), initial=done, desc=name, unit="row") as bar:
         if jobs == 1:
             for cell in todo:
@@ -194,41 +175,13 @@ def _check_row_fits(row: Row, cell: RunConfig, windows: int) -> None:
     if row.method in (TEACHER, CONSTANT):
         return
     student = ROWS[row.method].change(cell.student)
-    own = {key: getattr(student, key) for key in ("batch", "k") if getattr(student, key) != getattr(cell.student, key)}
+    keys = ("batch",) if student.bank else ("batch", "k")
+    own = {key: getattr(student, key) for key in keys if getattr(student, key) != getattr(cell.student, key)}
     if too_large := [f"{key} {value}" for key, value in own.items() if value > windows]:
         raise SplitError(
             f"the row {row.method!r} has {too_large[0]}, but the train people have only {windows} windows with "
             f"{', '.join(cell.modalities)}; leave the row out"
         )
-
-
-def cell_folder(path: Path, cell: RunConfig) -> Path:
-    """Where a cell's run lies."""
-    return path / f"seed-{cell.seed}" / f"fold-{cell.fold}"
-
-
-def gather(path: Path, cells: Sequence[RunConfig], rows: Sequence[Row]) -> tuple[Results, dict[str, Failure]]:
-    """Each row's predictions, the folds of a seed joined, or in which cells it has none."""
-    seeds = list(dict.fromkeys(cell.seed for cell in cells))
-    failures = {row.name: failure for row in rows if (failure := _failure(path, cells, row))}
-    results = {
-        row.name: [
-            joined_folds([load_predictions(_file(cell_folder(path, cell), row)) for cell in cells if cell.seed == seed])
-            for seed in seeds
-        ]
-        for row in rows
-        if row.name not in failures
-    }
-    return results, failures
-
-
-def _failure(path: Path, cells: Sequence[RunConfig], row: Row) -> Failure | None:
-    failed = [cell for cell in cells if _reason(cell_folder(path, cell), row).exists()]
-    if not failed:
-        return None
-    first = failed[0]
-    reason = _reason(cell_folder(path, first), row).read_text(encoding="utf-8")
-    return Failure(len(failed), len(cells), f"seed {first.seed}, fold {first.fold}", reason)
 
 
 def _whole_cell(run: Callable[[RunConfig], Iterator[Row]], cell: RunConfig) -> int:
@@ -246,18 +199,20 @@ def run_cell(cell: RunConfig, *, path: Path, rows: Sequence[Row], contents: Cont
     with open_setting(cell, folder.path) as setting:
         require_same(contents, setting.contents, path)
         folder.begin(cell, contents, resume=True)
-        folder.add_metrics("protocol", {"split": setting.split.sentence, "notes": setting.corpus.notes})
+        folder.add_metrics(
+            "protocol", {"split": setting.split.sentence, "notes": setting.corpus.notes, "untaught": setting.untaught}
+        )
         encoders, teacher = shared_stages(setting, folder)
         for row in rows:
-            if _row_is_done(folder.path, row):
+            if row_is_done(folder.path, row):
                 continue
             try:
                 said = _test_row(setting, folder, encoders, teacher, row)
             except (StudentError, NotConverged) as error:  # the other rows do not need this one
-                write_reason(_reason(folder.path, row), str(error))
+                write_reason(reason_file(folder.path, row), str(error))
                 forget_ratios(folder.scratch, row.file)
             else:
-                said.save(_file(folder.path, row), setting.protocol)
+                said.save(predictions_file(folder.path, row), setting.protocol)
             yield row
 
 
@@ -277,28 +232,6 @@ def _test_row(setting: Setting, folder: RunFolder, encoders: Encoders, teacher: 
     if fit is not None:
         folder.add_metrics(f"temperature_fit {row.file}", temperature_metrics(fit, said))
     return said
-
-
-def protocol_sentences(path: Path, cells: Sequence[RunConfig]) -> list[str]:
-    """How the results of all cells came about, in sentences."""
-    said = RunFolder(cell_folder(path, cells[0])).metrics()["protocol"]
-    return [f"{said['split']}; folds tested: {len({cell.fold for cell in cells})}.", *said["notes"]]
-
-
-def _file(folder: Path, row: Row) -> Path:
-    return folder / "predictions" / f"{row.file}.npz"
-
-
-def _reason(folder: Path, row: Row) -> Path:
-    return folder / "not-converged" / f"{row.file}.txt"
-
-
-def _row_is_done(folder: Path, row: Row) -> bool:
-    return _file(folder, row).exists() or _reason(folder, row).exists()
-
-
-def _is_done(folder: Path, rows: Sequence[Row]) -> bool:
-    return all(_row_is_done(folder, row) for row in rows)
 
 
 def _begin_work() -> None:

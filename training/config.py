@@ -3,9 +3,10 @@
 A recipe is a YAML file (`training/configs`); `--set student.ot_weight=0.4` changes one value of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, Tag, ValidationError, field_validator, model_validator
@@ -33,6 +34,22 @@ TAKEN: Final = ("output", "file", "allow_pickle")
 """Names that a graph's output and the arguments of `numpy.savez` have."""
 TAKEN_PREFIX: Final = "uncertainty_"
 """Of a graph's other outputs."""
+A_LIST: Final = "expected a list, written as [a, b]"
+KEYS: Final = "expected keys, written as {{key: value}}"
+TRUTH: Final = "expected true or false"
+SAID_OF_YAML: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "tuple_type": A_LIST,
+        "too_short": "expected a list of at least {min_length}, got {actual_length}",
+        "too_long": "expected a list of at most {max_length}, got {actual_length}",
+        "dict_type": KEYS,
+        "model_type": KEYS,
+        "bool_type": TRUTH,
+        "bool_parsing": TRUTH,
+        "path_type": "expected a path, written as text",
+    }
+)
+"""Where pydantic's own words are Python's: by its error's type, with names of the error's context."""
 TASKS: dict[str, Task] = {"biovid": "pain", "affwild2": "valence-arousal"}
 """Of corpora that have one task."""
 
@@ -223,6 +240,8 @@ def where(error: ValidationError) -> str:
 def reason(error: ValidationError) -> str:
     """What is wrong with the first key that `error` names, and of a key that there is not, which ones there are."""
     first = error.errors()[0]
+    if first["type"] in SAID_OF_YAML:
+        return SAID_OF_YAML[first["type"]].format_map(first.get("ctx", {}))
     if first["type"] != "extra_forbidden":
         return first["msg"].removeprefix("Value error, ")
     *section, key = first["loc"]

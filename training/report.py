@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from training.compare import CONSTANT, TEACHER, Compared, cell_folder, compare, plan, protocol_sentences, rows_of
+from training.cells import cell_folder, protocol_sentences
+from training.compare import CONSTANT, TEACHER, Compared, compare, plan, rows_of
 from training.config import RunConfig
 from training.page import write_page
 from training.people_text import write_people

@@ -70,7 +70,8 @@ def read_biosignals(path: Path, columns: tuple[str, ...]) -> Biosignals:
     except UnicodeDecodeError:
         raise _not_text(path) from None
     except ValueError as error:
-        raise SignalError(f"{path.name} holds something that is not a number: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise SignalError(f"{path.name} holds something that is not a number: {reason}.") from error
     if len(table) < 2:
         raise SignalError(f"{path.name} has {len(table)} lines of values: expected at least 2.")
     for name, column in zip((TIME_COLUMN, *columns), table.T, strict=True):

@@ -49,7 +49,7 @@ def test_set_changes_one_value() -> None:
         ("corpus.levels=[BL1]", "must name two or more"),
         ("corpus={kind: features}", "a corpus of kind features needs `task`"),
         ("labels.fraction=0", "labels.fraction: Input should be greater than 0"),
-        ("student.gradient_ratios=[]", "student.gradient_ratios: Tuple should have at least 1 item"),
+        ("student.gradient_ratios=[]", "student.gradient_ratios: expected a list of at least 1, got 0"),
         ("seed=-1", "seed: Input should be greater than or equal to 0"),
         ("students=[[face, face]]", "must follow the order of"),
         ("modalities=[face, face]", "names one twice"),
@@ -154,6 +154,32 @@ def test_the_row_with_a_bank_goes_with_any_choice_of_anchors(recipe: Path, setti
     student = ROWS["PKDOT, bank"].change(load_config(recipe, [settings]).student)
 
     assert (student.bank, student.k, student.anchors) == (128, 15, "farthest")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("students=face", "students: expected a list, written as [a, b]"),
+        ("students=[face]", "students.0: expected a list, written as [a, b]"),
+        ("corpus.levels=BL1", "corpus.levels: expected a list, written as [a, b]"),
+        (
+            "inputs.features={text: {shape: [1, 2, 3]}}",
+            "inputs.features.text.shape: expected a list of at most 2, got 3",
+        ),
+        ("splits=5", "splits: expected keys, written as {key: value}"),
+        ("network.encoders=[face]", "network.encoders: expected keys, written as {key: value}"),
+        ("student.normalise=maybe", "student.normalise: expected true or false"),
+        ("corpus.aligned=[true]", "corpus.aligned: expected true or false"),
+        ("corpus.root=3", "corpus.root: expected a path, written as text"),
+    ],
+)
+def test_what_kind_of_value_is_expected_is_said_in_yamls_words(override: str, said: str) -> None:
+    recipe = RECIPES / "synthetic-pain.yaml"
+
+    with pytest.raises(ConfigError) as raised:
+        load_config(recipe, [override])
+
+    assert str(raised.value) == f"{recipe}: {said}"
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.compare import ReadCorpus, Row, cells_of, check_cells, plan
+from training.cells import Row, cell_folder, protocol_sentences
+from training.compare import ReadCorpus, cells_of, check_cells, plan
 from training.config import RunConfig
 from training.corpora.splits import SplitError
 from training.report import compare_all
-from training.stage_config import StudentConfig
+from training.run_folder import RunFolder
+from training.stage_config import SplitConfig, StudentConfig
+from training.stages.methods import ROWS
 from training.stages.prepare import prepare_setting, read_windows
 
 Recipe = Callable[..., RunConfig]
@@ -124,6 +127,53 @@ def test_a_row_whose_batch_or_k_is_more_than_there_are_windows_is_refused(
         str(raised.value),
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_row_whose_anchors_are_a_bank_needs_no_k_windows(labelled: Recipe, tmp_path: Path) -> None:
+    config = labelled(labels(1)).model_copy(update={"splits": SplitConfig(protocol="loso", select=0.3, calibrate=0.3)})
+    assert len(prepare_setting(config, tmp_path / "scratch").pairs) == 12 < ROWS["PKDOT, bank"].change(config.student).k
+
+    planned = plan(config, tmp_path / "runs", [0], ["PKDOT, bank"], folds=1)
+
+    assert [row.method for row in planned.rows] == ["teacher", "constant", "PKDOT, bank"]
+
+
+def test_a_class_that_one_person_alone_has_is_named_where_nobody_learns_it(labelled: Recipe, tmp_path: Path) -> None:
+    config = labelled(labels(2))
+
+    report = compare_all([config], tmp_path / "runs", [0], ["prevalent only"], folds=None, jobs=1)
+
+    (fold,) = (
+        cell.fold for cell in cells_of(config, [0], None, read_windows(config)) if is_tested(cell, "p6", tmp_path)
+    )
+    sentence = (
+        f"In 1 of 7 cells, first in seed 0, fold {fold}, no labelled training window is 'other', but test windows are: "
+        "it cannot be learned there, and counts in the scores."
+    )
+    assert report.data["few"]["sentences"] == (
+        "leave one person out; 7 people, split seed 0; folds tested: 7.", sentence,
+    )  # fmt: skip
+    assert sentence in (tmp_path / "runs" / "few" / "table.md").read_text()
+
+
+def test_cells_of_an_earlier_version_name_no_class_that_nobody_learns(labelled: Recipe, tmp_path: Path) -> None:
+    cells = [labelled(labels(1)).model_copy(update={"fold": fold}) for fold in (0, 1)]
+    notes = {"split": "leave one person out", "notes": ["Signals: eda from eda."]}
+    for cell, protocol in zip(cells, (notes, {**notes, "untaught": ["yes"]}), strict=True):
+        folder = cell_folder(tmp_path, cell)
+        folder.mkdir(parents=True)
+        RunFolder(folder).add_metrics("protocol", protocol)
+
+    said = protocol_sentences(tmp_path, cells)
+
+    assert said[:2] == ["leave one person out; folds tested: 2.", "Signals: eda from eda."]
+    assert [sentence[:41] for sentence in said[2:]] == ["In 1 of 2 cells, first in seed 0, fold 1,"]
+
+
+def is_tested(cell: RunConfig, person: str, folder: Path) -> bool:
+    """Whether the cell tests this person."""
+    test = prepare_setting(cell, folder / "scratch").test
+    return person in {test.people[i] for i in test.person.tolist()}
 
 
 def raises(cell: RunConfig, read: ReadCorpus) -> bool:

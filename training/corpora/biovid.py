@@ -207,10 +207,7 @@ def part_columns(clip: Clip) -> tuple[str, ...]:
 
 
 def bad_files(root: Path, clip: Clip, columns: Sequence[str]) -> list[str]:
-    """What reading the clip's biosignals, in which `columns` are expected, and opening its video complain of.
-
-    Both must last as long: what is missing at the end of a window would be filled with the last value.
-    """
+    """What reading the clip's biosignals, in which `columns` are expected, and opening its video complain of."""
     assert clip.signals is not None
     problems, lengths_s = [], []
     for length in (partial(signals_s, clip, columns), partial(video_s, root, clip)):
@@ -218,12 +215,25 @@ def bad_files(root: Path, clip: Clip, columns: Sequence[str]) -> list[str]:
             lengths_s.append(length())
         except ValueError as error:
             problems.append(str(error))
-    if not problems and abs(lengths_s[0] - lengths_s[1]) > MAX_DIFFERENCE_S:
-        problems.append(
-            f"{relative(clip.signals, root)} lasts {lengths_s[0]:.2f} s and its video {lengths_s[1]:.2f} s: expected a "
-            f"difference of at most {MAX_DIFFERENCE_S:g} s."
+    if problems:
+        return problems
+    try:
+        require_one_length(relative(clip.signals, root), *lengths_s)
+    except CorpusError as error:
+        return [str(error)]
+    return []
+
+
+def require_one_length(file: str, recorded_s: float, filmed_s: float) -> None:
+    """Raise CorpusError where the biosignals in `file` last longer or shorter than the clip's video, in seconds.
+
+    What is missing at the end of a window would be filled with the last value.
+    """
+    if abs(recorded_s - filmed_s) > MAX_DIFFERENCE_S:
+        raise CorpusError(
+            f"{file} lasts {recorded_s:.2f} s and its video {filmed_s:.2f} s: expected a difference of at most "
+            f"{MAX_DIFFERENCE_S:g} s."
         )
-    return problems
 
 
 def signals_s(clip: Clip, columns: Sequence[str]) -> float:

@@ -56,7 +56,7 @@ def card(
         f"- Window: {config.inputs.window_s:g} s, every {config.inputs.hop_s:g} s",
         f"- Trained on: {provenance.trained_on}. {provenance.licences['corpus']}",
         f"- Protocol: {provenance.protocol}. Test people were read once.",
-        *(f"- {note}" for note in corpus.notes),
+        *(f"- {note}" for note in setting.notes),
         "",
         "## Graphs",
         "| available | hallucinated | calibration |",

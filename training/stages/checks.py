@@ -39,8 +39,11 @@ def check_parts(setting: Setting) -> None:
                 f"every labelled window of the train people is {levels[classes.pop()]!r}, of the classes "
                 f"{', '.join(levels)}; labels of at least two are needed"
             )
-    if (count := len(setting.pairs)) < config.student.k:
-        raise SplitError(f"the train people have {count} windows with {', '.join(config.modalities)}; k needs more")
+    if (count := len(setting.pairs)) < config.student.k and not config.student.bank:
+        raise SplitError(
+            f"student.k is {config.student.k}, but the train people have only {count} windows with "
+            f"{', '.join(config.modalities)} to choose anchors from; set it to {count} or less"
+        )
     if not len(setting.test.labelled()):
         raise SplitError("the test people have no labelled window")
 

@@ -266,7 +266,7 @@ def _provenance(setting: Setting, metrics: Mapping[str, float], *, with_face_net
         trained_on=("synthetic " if corpus.synthetic else "") + corpus.name,
         synthetic=corpus.synthetic,
         protocol=f"{split.sentence}, fold {setting.config.fold} tested ({counts}), seed {setting.config.seed}",
-        notes=corpus.notes,
+        notes=setting.notes,
         metrics=dict(metrics),
         git_revision=revision_of(Path(__file__).parent),
         licences=licences,

@@ -60,7 +60,21 @@ class Setting:
     @property
     def protocol(self) -> list[str]:
         """How results come about, in sentences that go wherever they go."""
-        return [f"{self.split.sentence}; fold {self.config.fold} tested.", *self.corpus.notes]
+        return [f"{self.split.sentence}; fold {self.config.fold} tested.", *self.notes]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What every result must say beside the split."""
+        where = f"seed {self.config.seed}, fold {self.config.fold}"
+        return (*self.corpus.notes, *(untaught_sentence(name, where) for name in self.untaught))
+
+    @property
+    def untaught(self) -> tuple[str, ...]:
+        """Levels or classes of labelled test windows that no labelled training window with every modality has."""
+        taught, tested = self.pairs.labelled().targets, self.test.labelled().targets
+        return tuple(
+            name for i, name in enumerate(self.corpus.levels) if (tested == i).any() and not (taught == i).any()
+        )
 
     @property
     def pairs(self) -> WindowSet:
@@ -168,6 +182,14 @@ class Setting:
         if self.varies:
             batch.tensors[FACE] = augment_frames(batch.tensors[FACE], noise)
         return batch
+
+
+def untaught_sentence(name: str, where: str) -> str:
+    """A note on a level or class that is tested in `where`, and of which nobody could learn there."""
+    return (
+        f"In {where} no labelled training window is {name!r}, but test windows are: it cannot be learned there, and "
+        "counts in the scores."
+    )
 
 
 def gathered(out: Forward) -> Forward:

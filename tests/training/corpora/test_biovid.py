@@ -1,15 +1,21 @@
+import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from models.spec import InputSpec, SignalSpec
+from pkdot import main
+from training.cache import prepare_clip, prepared_windows
 from training.corpora.biovid import check_biovid, read_biovid, which_part
 from training.corpora.clip import Clip, CorpusError
 
 WOMAN, MAN = "071309_w_21", "120614_m_61"
 Writer = Callable[..., Path]
+EDA = InputSpec(window_s=5.5, hop_s=5.5, signals={"eda": SignalSpec(channels=("gsr",), rate_hz=16)})
 
 
 def test_a_line_of_samples_csv_becomes_a_clip(biovid: Writer) -> None:
@@ -183,6 +189,75 @@ def test_the_check_names_biosignals_that_are_not_like_the_others(drawn_pain: Pat
         f"problem: {other.name} has no column gsr: it has time, GSR, ecg, emg_trapezius, separated by tabs.",
     ]
     assert first.name not in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("samples", "lasts"), [(400, "0.78"), (2560, "5.00"), (2580, None), (2816, None), (4096, "8.00")]
+)
+def test_training_refuses_biosignals_of_another_length_than_the_video_as_the_check_does(
+    drawn_pain: Path, tmp_path: Path, samples: int, lasts: str | None
+) -> None:
+    root = tmp_path / "pain"
+    shutil.copytree(drawn_pain, root)
+    clip = read_biovid(root).clips[0]
+    assert clip.signals is not None
+    lines = [f"{i / 512:.6f}\t{i % 7}" for i in range(samples)]
+    clip.signals.write_text("\n".join(["time\tgsr", *lines]))
+    said = f"{clip.signals.name} lasts {lasts} s and its video 5.52 s: expected a difference of at most 0.5 s."
+
+    assert any(said in line for line in check_biovid(root)) == (lasts is not None)
+    if lasts is None:
+        assert prepare_clip(clip, EDA, None)["eda_s"] == samples / 512
+        return
+    with pytest.raises(CorpusError) as raised:
+        prepare_clip(clip, EDA, None)
+    assert str(raised.value) == said
+
+
+def test_a_run_on_a_file_of_biosignals_that_was_cut_ends_with_one_sentence(
+    drawn_pain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, recipe = tmp_path / "pain", tmp_path / "own.yaml"
+    shutil.copytree(drawn_pain, root)
+    cut = max(root.rglob("*_bio.csv"))
+    cut.write_text("".join(cut.read_text().splitlines(keepends=True)[:401]))
+    config = {
+        "name": "own",
+        "corpus": {"kind": "biovid", "root": str(root)},
+        "inputs": {**EDA.model_dump(), "voice": {}},
+        "modalities": ["voice", "eda"],
+        "students": [["voice"]],
+    }
+    recipe.write_text(json.dumps(config))
+    monkeypatch.setenv("PKDOT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.argv", ["pkdot", "train", str(recipe), "--out", str(tmp_path / "run")])
+
+    with pytest.raises(SystemExit) as done:
+        main()
+
+    assert done.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"pkdot: {cut.name} lasts 0.78 s and its video 5.52 s: expected a difference of at most 0.5 s."
+    assert not (tmp_path / "run").exists()
+
+
+def test_windows_of_signals_whose_length_nobody_looked_at_are_made_again(drawn_pain: Path, tmp_path: Path) -> None:
+    clips = read_biovid(drawn_pain).clips[:1]
+
+    def prepare() -> Path:
+        return prepared_windows(clips, EDA, None, workers=1, folder=tmp_path, label="test")[0]
+
+    file = prepare()
+    with np.load(file) as arrays:
+        whole = dict(arrays)
+    np.savez(file, **{name: 0 * values for name, values in whole.items() if name != "eda_s"})
+
+    assert prepare() == file
+    with np.load(file) as arrays:
+        np.testing.assert_array_equal(arrays["eda"], whole["eda"])
+        assert arrays["eda_s"] == 5.5
+    written = file.stat().st_mtime_ns
+    assert prepare().stat().st_mtime_ns == written
 
 
 def test_the_check_names_files_that_are_the_same_under_two_subjects(biovid: Writer) -> None:

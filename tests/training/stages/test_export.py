@@ -98,13 +98,16 @@ def test_a_bundle_holds_no_window_of_a_participant(exported: Exported) -> None:
 
 @pytest.fixture(scope="module")
 def of_features(tmp_path_factory: pytest.TempPathFactory) -> OfFeatures:
-    """`of_features(task)`: a setting whose corpus has a note, with values of some 50,000, and its bundle. Read only."""
+    """`of_features(task)`: a setting whose corpus has a note, without a label of the last class in training, or with
+    values of some 50,000; and its bundle. Read only."""
 
     @cache
     def make(task: str) -> tuple[Setting, bundle.Bundle]:
         place = tmp_path_factory.mktemp(task)
         toy = make_toy_setting(task, place)
         setting = toy if task == "classification" else with_values(toy, 1e4, 5e4)
+        if task == "classification":
+            setting = replace(toy, train=toy.train.with_labels_of(toy.train.targets != 4))
         setting = replace(setting, corpus=replace(setting.corpus, notes=("Facial EMG is used.",)))
         students = {("face",): setting.new_student(("face",)).eval()}
         return setting, export_bundle(setting, students, measured(setting, students), place / "b")
@@ -203,8 +206,10 @@ def test_a_manifest_holds_the_notes_of_the_protocol(
 ) -> None:
     _, made = of_features("classification")
 
-    assert made.manifest.provenance.notes == ("Facial EMG is used.",)
-    assert "- Facial EMG is used." in (made.path / "card.md").read_text()
+    first, second = made.manifest.provenance.notes
+    assert first == "Facial EMG is used."
+    assert second.startswith("In seed 0, fold 0 no labelled training window is 'PA4', but test windows are: it cannot")
+    assert f"- {first}\n- {second}\n" in (made.path / "card.md").read_text()
 
 
 def test_a_revision_is_of_the_code_itself_and_says_where_that_has_changed(tmp_path: Path) -> None:

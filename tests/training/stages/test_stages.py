@@ -277,7 +277,12 @@ def test_too_few_calibration_people_give_no_quantile_and_the_reason(toy_setting:
 
 
 @pytest.mark.parametrize(
-    ("part", "kept", "complaint"), [("train", 3, "k needs more"), ("train", 1, "at least 2"), ("select", 0, "have 0")]
+    ("part", "kept", "complaint"),
+    [
+        ("train", 3, "student.k is 4, but the train people have only 3 windows"),
+        ("train", 1, "at least 2"),
+        ("select", 0, "have 0"),
+    ],
 )
 def test_parts_that_cannot_do_their_work_are_refused_before_training(
     toy_setting: MakeSetting, part: str, kept: int, complaint: str

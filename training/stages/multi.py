@@ -87,11 +87,11 @@ def best_of_several(
 
     @torch.no_grad()
     def teach(batch: Batch, _: Forward) -> Lesson:
-        said = setting.all_heard(teachers, teachers, batch)
+        said = setting.all_heard(teachers, batch)
         if not bool(batch.labelled.any()):
             return Lesson(said["joint"])
         own = fold.to(batch.person.device)[batch.person]  # (B,)
-        unseen = [setting.all_heard(net, net, batch) for net in cross_fitted]
+        unseen = [setting.all_heard(net, batch) for net in cross_fitted]
         outputs = [by_fold([one[who] for one in unseen], own).output for who in ORDER]
         if choice == "sample":
             standardised = [setting.standardised(output) for output in outputs]

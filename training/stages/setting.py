@@ -1,6 +1,6 @@
 """What every stage of a run works on: the configuration, the people's parts, and where to compute."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -141,10 +141,10 @@ class Setting:
 
     def heard(self, teacher: nn.Module, batch: Batch) -> Forward:
         """What a teacher, which is trained no more, says of a batch of training people: `seen`, but asked once."""
-        return self.all_heard(lambda tensors: {"": teacher(tensors)}, teacher, batch)[""]
+        return self.all_heard(teacher, batch)[""]
 
-    def all_heard(self, speak: Callable[[Mapping[str, Tensor]], Said], net: nn.Module, batch: Batch) -> Said:
-        """What `net` says of a batch, as `speak` puts it.
+    def all_heard(self, net: nn.Module, batch: Batch) -> Said:
+        """`heard` of several teachers that are one net, by their names; a single one has none.
 
         It is asked once about all training windows, if no step varies them.
         """
@@ -152,7 +152,9 @@ class Setting:
         @torch.no_grad()
         def said(of: Batch) -> Said:
             with self.autocast():
-                return {who: out.each(Tensor.float) for who, out in speak(of.to(self.device).tensors).items()}
+                out: Forward | Said = net(of.to(self.device).tensors)
+            by_name = {"": out} if isinstance(out, Forward) else out
+            return {who: one.each(Tensor.float) for who, one in by_name.items()}
 
         def learn() -> Kept | None:
             pairs = self.pairs

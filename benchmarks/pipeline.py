@@ -40,7 +40,7 @@ from models.inputs.face import FaceTracker
 from models.inputs.face_nets import FaceNets, load_face_nets
 from models.inputs.windows import Window, frame_times, plan_windows
 from models.spec import FaceSpec, InputSpec
-from service.threads import available_cores, plan_threads
+from service.threads.plan import available_cores, plan_threads
 
 CLIPS: Final = Path(__file__).parents[2] / "shared" / "data" / "clips"
 SHORT_S: Final = 60.0

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request
 
 from service import schemas
 from service.access.access import Access, bearer_token
+from service.bundles.reload import Entry
+from service.docs.openapi import problems
 from service.errors import AccessFilesRefused, Forbidden, Unauthenticated
 from service.lifecycle import Lifecycle
-from service.openapi import problems
-from service.reload import Entry
 from service.settings import Settings, SettingsError
 
 

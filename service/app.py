@@ -18,28 +18,28 @@ from service.access.hosts import ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADE
 from service.access.middleware import AccessMiddleware
 from service.admin import admin_token, build_admin_router
 from service.context import Finished
-from service.docs_page import build_docs_page
+from service.docs.openapi import add_security
+from service.docs.page import build_docs_page
 from service.errors import MalformedRequest, MethodNotAllowed, NotFound, ServiceError, error_response
 from service.gate import Gate
 from service.lifecycle import Lifecycle
-from service.logs import log_request
 from service.middleware import RequestMiddleware
-from service.offload import ended
 from service.oip.express import Express
 from service.oip.infer import TensorInference
 from service.oip.routes import build_oip_routes
-from service.openapi import add_security
-from service.predict import Predictor
+from service.predict.predict import Predictor
 from service.routes import build_router
 from service.schemas import Problem
 from service.settings import Settings, SettingsError
 from service.stream.routes import build_stream_routes
 from service.stream.streams import Streams
-from service.telemetry import Telemetry
+from service.telemetry.logs import log_request
+from service.telemetry.metrics import Telemetry
+from service.threads.offload import ended
 from service.version import VERSION
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.telemetry.tracing import Tracing
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI's own would send the messages of exceptions, which may quote what a caller sent."""
@@ -126,7 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
 def open_tracing(endpoint: str) -> "Tracing":
     """Spans go to the collector at `endpoint` from now on; SettingsError where the packages for it are missing."""
     try:
-        from service.tracing import Tracing
+        from service.telemetry.tracing import Tracing
     except ImportError as error:
         raise SettingsError(
             f"PKDOT_OTLP_ENDPOINT is set, but {error.name or 'OpenTelemetry'} is not installed; "

@@ -14,15 +14,15 @@ from models.bundle import BundleError
 from service.access.cli import add_keys
 from service.access.dumps import forbid_dumps
 from service.app import create_app
-from service.bundle_loader import BundleLoader
+from service.bundles.loader import BundleLoader
 from service.environment import read_settings, settings_table
 from service.lifecycle import Resources
-from service.logs import set_up_logging
-from service.providers import Providers, ProvidersError
+from service.runtime.providers import Providers, ProvidersError
 from service.sandbox.sandbox import describe
 from service.server import Server, refuse_foreign
 from service.settings import Settings, SettingsError
-from service.threads import available_cores, plan_threads
+from service.telemetry.logs import set_up_logging
+from service.threads.plan import available_cores, plan_threads
 from service.version import VERSION
 
 if TYPE_CHECKING:

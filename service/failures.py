@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from service.batch import BatchReport
-from service.bundles import LoadedBundle
+from service.batcher.batch import BatchReport
+from service.bundles.shelf import LoadedBundle
 
 EVERY_S: Final = 60.0
 MAX_CAUSE_CHARS: Final = 500

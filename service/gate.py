@@ -14,18 +14,18 @@ from starlette.types import Scope
 
 from models.spec import Task
 from service.access.access import Access, bearer_token
-from service.bundles import BundleShelf
+from service.bundles.shelf import BundleShelf
 from service.context import Finished, new_context
 from service.errors import ServiceError, error_response
-from service.framing import CLOSE
+from service.http.framing import CLOSE
 from service.lifecycle import Lifecycle, Resources
 from service.middleware import added_headers
 from service.oip.address import Address, infer_address
 from service.oip.calls import find
-from service.predict import Predictor, default_bundle
+from service.predict.predict import Predictor, default_bundle
 from service.predictions import PREDICT
-from service.telemetry import Telemetry
-from service.work_rate import Kind
+from service.telemetry.metrics import Telemetry
+from service.uploads.work_rate import Kind
 
 
 class Prediction(NamedTuple):

@@ -16,30 +16,30 @@ import onnxruntime
 
 from models.bundle import BundleError
 from models.inputs.media import MediaLimits
-from service.admission import Admission
-from service.batcher import Batcher, BatchReport
-from service.bundle_loader import ShelfReader
-from service.bundles import BundleShelf
-from service.decoders import Decoders
+from service.batcher.batcher import Batcher, BatchReport
+from service.bundles.loader import ShelfReader
+from service.bundles.reload import Reloader
+from service.bundles.series import BundleSeries
+from service.bundles.shadow import Shadow
+from service.bundles.shelf import BundleShelf
 from service.errors import DeadlineExceeded, NotReady
 from service.failures import FailureLog
-from service.offload import ended, offload
 from service.oip.known_calls import KnownCalls
-from service.pipeline import Pipeline
-from service.priority import stand_back
-from service.provider_options import RuntimeOptions
-from service.providers import Providers, ProvidersError
-from service.reload import Reloader
+from service.predict.decoders import Decoders
+from service.predict.pipeline import Pipeline
+from service.runtime.provider_options import RuntimeOptions
+from service.runtime.providers import Providers, ProvidersError
 from service.sandbox.layers import LAYERS
 from service.sandbox.sandbox import Sandbox, SandboxError, in_process, start_sandbox
 from service.schemas import Versions
-from service.series import BundleSeries
 from service.settings import Settings, SettingsError
-from service.shadow import Shadow
-from service.telemetry import Telemetry
-from service.threads import ThreadPlan, available_cores, plan_threads
+from service.telemetry.metrics import Telemetry
+from service.threads.offload import ended, offload
+from service.threads.plan import ThreadPlan, available_cores, plan_threads
+from service.threads.priority import stand_back
+from service.uploads.admission import Admission
+from service.uploads.work_rate import Kind
 from service.version import VERSION
-from service.work_rate import Kind
 
 Status = Literal["ok", "starting", "draining", "stalled", "failed"]
 SIDE_THREADS: Final = 2

@@ -11,12 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.headers import security_headers
 from service.context import Finished, RequestContext, new_context
 from service.errors import GIVEN_UP, ClientGone, MalformedRequest, NotReady, ServiceError, error_response
-from service.framing import CLOSE, DISCARD_BYTES, DISCARD_S, HeaderList, has_body
-from service.logs import logger
+from service.http.framing import CLOSE, DISCARD_BYTES, DISCARD_S, HeaderList, has_body
+from service.http.protocol import CUT_SHORT
 from service.predictions import is_prediction
-from service.protocol import CUT_SHORT
 from service.stream.exchange import StreamExchange
-from service.telemetry import Telemetry
+from service.telemetry.logs import logger
+from service.telemetry.metrics import Telemetry
 
 NDJSON: Final = (b"content-type", b"application/x-ndjson")
 NO_STORE: Final = (b"cache-control", b"no-store")

@@ -6,13 +6,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from models.manifest import Calibration
 from service import schemas
-from service.answers import bundle_warnings
-from service.bundles import BundleShelf, LoadedBundle
+from service.bundles.reload import Role
+from service.bundles.shelf import BundleShelf, LoadedBundle
+from service.docs.openapi import PREDICT_AFFECT, PREDICT_PAIN, lines, problems
 from service.lifecycle import Lifecycle, versions
-from service.openapi import PREDICT_AFFECT, PREDICT_PAIN, lines, problems
-from service.predict import Predictor
-from service.reload import Role
-from service.telemetry import Telemetry
+from service.predict.answers import bundle_warnings
+from service.predict.predict import Predictor
+from service.telemetry.metrics import Telemetry
 
 
 def build_router(lifecycle: Lifecycle, telemetry: Telemetry, predictor: Predictor) -> APIRouter:

@@ -23,15 +23,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.access.access import Access
+from service.http.protocol import Connection
+from service.http.shared_buffer import reading_at_once
 from service.lifecycle import Lifecycle
-from service.logs import write_gathered
-from service.offload import ended
-from service.protocol import Connection
 from service.readiness import ReadinessLog
 from service.settings import Settings, SettingsError
-from service.shared_buffer import reading_at_once
 from service.stream.protocol import StreamProtocol
 from service.stream.streams import Streams
+from service.telemetry.logs import write_gathered
+from service.threads.offload import ended
 
 PING_EVERY_S: Final = 20.0
 KEEP_ALIVE_S: Final = 75

@@ -16,8 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from service.candidates import Candidates
-from service.provider_options import CudnnSearch
+from service.bundles.candidates import Candidates
+from service.runtime.provider_options import CudnnSearch
 
 TEXTS: Final = frozenset(
     {

@@ -10,7 +10,7 @@ from service.access.access import Access, bearer_token, is_open
 from service.access.proxies import edge_of
 from service.context import RequestContext, new_context
 from service.errors import ServiceError, error_response
-from service.telemetry import Telemetry
+from service.telemetry.metrics import Telemetry
 
 
 class AccessMiddleware:

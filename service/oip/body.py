@@ -7,8 +7,8 @@ from typing import Final
 from starlette.datastructures import Headers
 
 from service.errors import MalformedRequest, TooLarge
-from service.sent_once import sent_once
-from service.upload import Spool
+from service.http.sent_once import sent_once
+from service.uploads.upload import Spool
 
 HEADER_LENGTH: Final = "inference-header-content-length"
 MAX_JSON_BYTES: Final = 4 << 20

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from models.manifest import GraphSpec
-from service.bundles import BundleShelf, LoadedBundle
+from service.bundles.shelf import BundleShelf, LoadedBundle
 from service.errors import FieldError, InvalidField, NotFound, TooLarge
 from service.oip.datatypes import OF_INPUTS, Datatype
 from service.oip.messages import InferRequest, InputTensor
 from service.oip.outputs import output_specs
-from service.runtime import GraphRunner
-from service.upload import Piece
+from service.runtime.runner import GraphRunner
+from service.uploads.upload import Piece
 
 
 class Input(NamedTuple):

@@ -15,12 +15,11 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.access.access import Access, bearer_token
-from service.admission import Place
-from service.batch import BatchAnswer, BatchInterrupted, DeadlineExceeded
+from service.batcher.batch import BatchAnswer, BatchInterrupted, DeadlineExceeded
 from service.context import Finished, RequestContext
-from service.device import Row
 from service.errors import ServiceError
-from service.framing import CLOSE, HeaderList
+from service.http.framing import CLOSE, HeaderList
+from service.http.ways import Way
 from service.lifecycle import Lifecycle, Resources
 from service.middleware import added_headers
 from service.oip.address import Address
@@ -37,9 +36,10 @@ from service.oip.infer import (
 )
 from service.oip.outputs import of_observed
 from service.oip.tensors import input_windows
-from service.telemetry import Telemetry
-from service.upload import Spool
-from service.ways import Way
+from service.runtime.device import Row
+from service.telemetry.metrics import Telemetry
+from service.uploads.admission import Place
+from service.uploads.upload import Spool
 
 OK: Final = 200
 CLIENT_GONE: Final = 499

@@ -11,23 +11,23 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.batcher import BatchAnswer, BatchInterrupted, BatchItemFailed
-from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
-from service.bundles import LoadedBundle
+from service.batcher.batcher import BatchAnswer, BatchInterrupted, BatchItemFailed
+from service.batcher.batcher import DeadlineExceeded as BatchDeadlineExceeded
+from service.bundles.shelf import LoadedBundle
 from service.context import RequestContext
-from service.device import Row
 from service.errors import DeadlineExceeded, NotReady, UnreadableMedia, UnsupportedMedia
 from service.lifecycle import Lifecycle, Resources
-from service.offload import offload
 from service.oip.body import HEADER_LENGTH, json_size, read_json, read_tensors
 from service.oip.calls import Call, find, understand
 from service.oip.messages import read_request
 from service.oip.outputs import answered, of_observed, output_tensors
 from service.oip.tensors import Body, Windows, answer_body, input_windows
-from service.predict import Predictor, covered, while_connected
+from service.predict.predict import Predictor, covered, while_connected
+from service.runtime.device import Row
 from service.settings import Settings
-from service.telemetry import Telemetry
-from service.upload import BodyLimits, Spool, read_body
+from service.telemetry.metrics import Telemetry
+from service.threads.offload import offload
+from service.uploads.upload import BodyLimits, Spool, read_body
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from service.bundles import LoadedBundle
+from service.bundles.shelf import LoadedBundle
 from service.oip.calls import Call, understand
 from service.oip.messages import read_request
 

@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 from models.manifest import output_names as calibrated_names
-from service.answers import bundle_warnings
-from service.bundles import BundleShelf, LoadedBundle
+from service.bundles.shelf import BundleShelf, LoadedBundle
 from service.oip.datatypes import OF_INPUTS
 from service.oip.outputs import output_specs
+from service.predict.answers import bundle_warnings
 from service.version import VERSION
 
 SERVER: Final[dict[str, Any]] = {"name": "pkdot", "version": VERSION, "extensions": ["binary_tensor_data"]}

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.bundles import LoadedBundle
+from service.bundles.shelf import LoadedBundle
 from service.lifecycle import Lifecycle
 from service.oip.address import INFER, INFER_VERSION
 from service.oip.calls import find

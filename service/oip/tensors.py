@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from service.errors import FieldError, InvalidField
 from service.oip.calls import Call, Input, Output
 from service.oip.datatypes import BOOL, FP32, UINT8
-from service.upload import Spool
+from service.uploads.upload import Spool
 
 Array = NDArray[np.generic]
 UINT8_MAX: Final = 255

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from models.inputs import media
 from models.inputs.media import MediaError, MediaLimits
-from service.piece_reader import PieceReader
 from service.sandbox import attempts, layers, wire
 from service.sandbox.ring import SLOTS, Ring
+from service.uploads.piece_reader import PieceReader
 
 T = TypeVar("T", bound=np.generic)
 

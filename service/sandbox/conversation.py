@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.inputs.container import DecoderEnded, MediaError, MediaErrorCode, MediaLimits, Source, Tick
-from service.piece_reader import PieceReader
 from service.sandbox.process import STALLED_S, Cause, Child, ChildSpent, SandboxLost
 from service.sandbox.replies import AnyReply, Done, Failed, Refused, Reply
+from service.uploads.piece_reader import PieceReader
 
 WHY: Final[dict[Cause, tuple[MediaErrorCode, str]]] = {
     "crashed": (

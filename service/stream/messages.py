@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from models.inputs.face import Follow
 from models.inputs.picture import picture_codec
 from service.errors import FieldError, InvalidField, MalformedRequest, UnreadableMedia
-from service.fields import MAX_FPS, MIN_HOP_S
+from service.uploads.fields import MAX_FPS, MIN_HOP_S
 
 SUBPROTOCOL: Final = "pkdot.v1"
 MIN_FPS: Final = 0.04

@@ -6,8 +6,8 @@ from typing import Any, Final
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from service.closing import UNREAD_S, ClosedInTime
-from service.framing import DISCARD_S
+from service.http.closing import UNREAD_S, ClosedInTime
+from service.http.framing import DISCARD_S
 
 MAX_FRAGMENTS: Final = 1024
 """Parts of one message; they may be empty, so the limit of its bytes does not bound them."""

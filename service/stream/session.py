@@ -14,11 +14,9 @@ from models.inputs.prepare import WHOLE, Recording
 from models.spec import FACE, VOICE, Task
 from service import schemas
 from service.access.access import Access
-from service.answers import answer_window, bundle_reply, bundle_warnings, warnings, window_reply
-from service.batcher import BatchInterrupted
-from service.batcher import DeadlineExceeded as BatchDeadlineExceeded
-from service.bundles import BundleShelf, UnknownBundle
-from service.channel import Channel
+from service.batcher.batcher import BatchInterrupted
+from service.batcher.batcher import DeadlineExceeded as BatchDeadlineExceeded
+from service.bundles.shelf import BundleShelf, UnknownBundle
 from service.context import RequestContext
 from service.errors import (
     FieldError,
@@ -29,8 +27,9 @@ from service.errors import (
     UploadTooSlow,
     from_media,
 )
-from service.offload import ended, offload
-from service.pipeline import Computed, Pipeline, Question
+from service.predict.answers import answer_window, bundle_reply, bundle_warnings, warnings, window_reply
+from service.predict.pipeline import Computed, Pipeline, Question
+from service.predict.tally import Tally
 from service.sandbox.process import SandboxLost
 from service.stream.assembly import Assembly, Ready
 from service.stream.clock import Clock
@@ -38,8 +37,9 @@ from service.stream.mailbox import Mailbox
 from service.stream.messages import JPEG, Hello, message, read_end, read_media
 from service.stream.pictures import PictureDecoder, Viewer
 from service.stream.wire import receive, send
-from service.tally import Tally
-from service.telemetry import Telemetry
+from service.telemetry.metrics import Telemetry
+from service.threads.channel import Channel
+from service.threads.offload import ended, offload
 
 MEDIA_WITHIN_S: Final = 30.0
 WINDOWS_AHEAD: Final = 4

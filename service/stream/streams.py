@@ -14,13 +14,13 @@ from service.access.access import Access
 from service.context import RequestContext
 from service.errors import ClientGone, MalformedRequest, Overloaded, ServiceError, UploadTooSlow, problem_response
 from service.lifecycle import Lifecycle
-from service.logs import logger
 from service.settings import Settings
 from service.stream.messages import SUBPROTOCOL, Hello, read_hello
 from service.stream.newcomers import Newcomers
 from service.stream.session import Asked, GoingAway, Session
 from service.stream.wire import DONE, GOING_AWAY, close, fail, receive
-from service.telemetry import Telemetry
+from service.telemetry.logs import logger
+from service.telemetry.metrics import Telemetry
 
 HELLO_WITHIN_S: Final = 5.0
 NEWCOMERS_A_STREAM: Final = 4

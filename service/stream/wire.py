@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from service.closing import UNREAD_S
 from service.errors import ClientGone, ServiceError, TooLarge, problem_of
+from service.http.closing import UNREAD_S
 from service.stream.messages import message
 
 FAREWELL_S: Final = 1.0

@@ -19,8 +19,8 @@ from benchmarks.harness.bundles import empty_bundle, largest
 from benchmarks.harness.servers import ask, form, free_port, load_command, post
 from benchmarks.soak import theil_sen
 from models import bundle as bundle_format
-from service.providers import Providers
-from service.runtime import GraphRunner
+from service.runtime.providers import Providers
+from service.runtime.runner import GraphRunner
 
 
 @pytest.fixture

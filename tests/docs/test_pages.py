@@ -16,6 +16,7 @@ from training.yaml_text import read_yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])
+CODE = [f"/{path.relative_to(ROOT).as_posix()}" for path in [*ROOT.glob("*.py"), *ROOT.glob("[!.]*/**/*.py")]]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -40,6 +41,13 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             lost.append(link)
     assert lost == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_of_code_that_a_page_names_is_there(page: Path) -> None:
+    named = set(re.findall(r"`([a-z_0-9/]+\.py)\b", prose(page)))
+
+    assert [name for name in sorted(named) if not any(file.endswith(f"/{name}") for file in CODE)] == []
 
 
 def test_the_features_file_and_the_recipe_of_the_page_fit_together(

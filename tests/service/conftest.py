@@ -4,7 +4,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,8 +14,11 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.server import Server
 from service.settings import Settings
+from service.threads.channel import Channel
 
 READY_TIMEOUT_S = 120.0
+
+Open = Callable[[Settings], AbstractContextManager[Any]]
 
 
 class LiveServer(NamedTuple):
@@ -71,6 +75,49 @@ def open_server() -> Callable[[Settings], AbstractContextManager[LiveServer]]:
 def eventually() -> Callable[..., None]:
     """`eventually(condition, within_s=…)`: wait until it holds; fails after a while."""
     return wait_until
+
+
+@pytest.fixture(scope="session")
+def face_clip(clips: Path) -> bytes:
+    return (clips / "single_face.mp4").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def client(bundles_folder: Path, open_client: Open) -> Iterator[TestClient]:
+    """An app with default settings, ready; shared by tests that leave it as it is."""
+    with open_client(Settings(bundles=bundles_folder)) as client:
+        yield client
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a decoder's thread has been told that nobody waits for it."""
+    told, abandon = threading.Event(), Channel.abandon
+
+    def watched(channel: Channel[Any]) -> None:
+        abandon(channel)
+        told.set()
+
+    monkeypatch.setattr(Channel, "abandon", watched)
+    return told
+
+
+@pytest.fixture
+def make_client(bundles_folder: Path, open_client: Open) -> Iterator[Callable[..., TestClient]]:
+    """`make_client(max_upload_bytes=…)`: a ready app of its own."""
+    with ExitStack() as stack:
+        yield lambda **values: stack.enter_context(
+            open_client(Settings.model_validate({"bundles": bundles_folder} | values))
+        )
+
+
+@pytest.fixture
+def make_server(bundles_folder: Path, open_server: Open) -> Iterator[Callable[..., Any]]:
+    """`make_server(drain_s=…)`: a ready app behind uvicorn."""
+    with ExitStack() as stack:
+        yield lambda **values: stack.enter_context(
+            open_server(Settings.model_validate({"bundles": bundles_folder, "port": 0} | values))
+        )
 
 
 class TimelessLoop(asyncio.SelectorEventLoop):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.batch import BatchReport
-from service.bundle_loader import BundleLoader
+from service.batcher.batch import BatchReport
+from service.bundles.loader import BundleLoader
 from service.failures import EVERY_S, MAX_CAUSE_CHARS, FailureLog, told
-from service.provider_options import CPU
-from service.providers import Providers
-from service.threads import ThreadPlan
+from service.runtime.provider_options import CPU
+from service.runtime.providers import Providers
+from service.threads.plan import ThreadPlan
 
 
 class Clock:

@@ -10,7 +10,7 @@ import pytest
 from service.lifecycle import Lifecycle, Status
 from service.readiness import ReadinessLog
 from service.settings import Settings
-from service.telemetry import Telemetry
+from service.telemetry.metrics import Telemetry
 
 
 def test_each_change_is_one_line_and_a_warning_where_it_is_bad(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from service.access.middleware import AccessMiddleware
 from service.context import new_context
 from service.errors import ServiceError
 from service.settings import Settings
-from service.telemetry import Telemetry
+from service.telemetry.metrics import Telemetry
 
 
 def client(**values: Any) -> TestClient:

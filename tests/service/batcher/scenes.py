@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batcher import (
+from service.batcher.batcher import (
     BatchAnswer,
     Batcher,
 )
-from service.cancellation import Cancellation, RunCancelled
-from service.warm_up import BatchTime, WarmUp
+from service.runtime.cancellation import Cancellation, RunCancelled
+from service.runtime.warm_up import BatchTime, WarmUp
 
 BAD = -1.0
 

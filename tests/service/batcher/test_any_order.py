@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from service.batcher import (
+from service.batcher.batcher import (
     BatchAnswer,
     Batcher,
     BatchInterrupted,
     BatchItemFailed,
     DeadlineExceeded,
 )
-from service.cancellation import Cancellation
+from service.runtime.cancellation import Cancellation
 
 from .scenes import BAD, HANG_S, Doubler, ask, is_clean, item, play, running, until, useful
 

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from service.batcher import (
+from service.batcher.batcher import (
     Batcher,
     BatchReport,
 )
-from service.drain_rate import DrainRate
-from service.warm_up import BatchTime, WarmUp
+from service.batcher.drain_rate import DrainRate
+from service.runtime.warm_up import BatchTime, WarmUp
 
 from .scenes import Clock, Doubler, ask, play, running, until, useful
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.batcher import (
+from service.batcher.batcher import (
     BatchAnswer,
     Batcher,
     BatchInterrupted,
     BatchItemFailed,
     BatchReport,
 )
-from service.cancellation import Cancellation
+from service.runtime.cancellation import Cancellation
 
 from .scenes import BAD, Clock, Doubler, ask, broken, is_clean, item, play, running, until, useful
 

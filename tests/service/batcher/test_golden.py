@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from models.manifest import GraphSpec
-from service.batcher import Batcher, BatchItemFailed, DeadlineExceeded
-from service.bundles import LoadedBundle
+from service.batcher.batcher import Batcher, BatchItemFailed, DeadlineExceeded
+from service.batcher.golden import run_everywhere
+from service.bundles.shelf import LoadedBundle
 from service.errors import NotReady, ServiceError, UnreadableMedia
-from service.golden import run_everywhere
-from service.pipeline import Pipeline
+from service.predict.pipeline import Pipeline
 
 from .scenes import BAD, Clock, Doubler, ask, is_clean, item, play, running, until, useful
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.batcher import (
+from service.batcher.batcher import (
     Batcher,
 )
 

@@ -6,7 +6,7 @@ from weakref import ref
 
 import pytest
 
-from service.batcher import (
+from service.batcher.batcher import (
     Batcher,
     BatchInterrupted,
     BatchReport,

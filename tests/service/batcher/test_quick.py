@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.batcher import BatchAnswer, Batcher
-from service.cancellation import Cancellation
-from service.device import BuildItem, Row
-from service.quick import LONE_S, QUICK_S
-from service.warm_up import BatchTime, WarmUp
+from service.batcher.batcher import BatchAnswer, Batcher
+from service.batcher.quick import LONE_S, QUICK_S
+from service.runtime.cancellation import Cancellation
+from service.runtime.device import BuildItem, Row
+from service.runtime.warm_up import BatchTime, WarmUp
 
 from .scenes import Clock, Doubler, ask, item, play, running, until, useful
 

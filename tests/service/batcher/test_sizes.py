@@ -2,10 +2,10 @@
 
 import asyncio
 
-from service.batcher import (
+from service.batcher.batcher import (
     Batcher,
 )
-from service.warm_up import BatchTime, WarmUp
+from service.runtime.warm_up import BatchTime, WarmUp
 
 from .scenes import Clock, Doubler, ask, play, running, until, useful
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import bundle as bundle_format
-from service.batcher import (
+from service.batcher.batcher import (
     Batcher,
 )
-from service.device import Row
-from service.provider_options import CPU
-from service.providers import Providers
-from service.runtime import GraphRunner
+from service.runtime.device import Row
+from service.runtime.provider_options import CPU
+from service.runtime.providers import Providers
+from service.runtime.runner import GraphRunner
 
 from .scenes import Clock, Doubler, ask, is_clean, play, running, until, useful
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.protocol import Connection
+from service.http.protocol import Connection
 from service.settings import Settings
 from service.stream.protocol import StreamProtocol
 
@@ -36,7 +36,7 @@ def test_a_client_that_leaves_the_end_of_what_it_asked_for_untaken_holds_no_serv
     protocol: type,
     ask: bytes,
 ) -> None:
-    monkeypatch.setattr("service.closing.UNREAD_S", 0.3)
+    monkeypatch.setattr("service.http.closing.UNREAD_S", 0.3)
     monkeypatch.setattr("service.stream.streams.HELLO_WITHIN_S", 120.0)
     with open_server(Settings(bundles=bundles_folder, port=0)) as live, socket.socket() as connection:
         connection.settimeout(20.0)

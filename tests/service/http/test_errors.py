@@ -17,7 +17,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.runtime import GraphRunner
+from service.runtime.runner import GraphRunner
 from service.settings import Settings
 
 URL = "/predict/pain"

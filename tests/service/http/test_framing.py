@@ -168,7 +168,7 @@ def test_well_formed_chunks_with_extensions_and_a_trailer_are_read(port: int) ->
 def test_lines_for_http_1_0_come_without_chunks_and_end_with_the_connection(
     port: int, clips: Path, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
-    monkeypatch.setattr("service.ndjson.HELD_S", 600.0)
+    monkeypatch.setattr("service.predict.ndjson.HELD_S", 600.0)
     name = "single_face.mp4" if answered else "no_face.mp4"
     body = form(part("video", (clips / name).read_bytes(), "a"))
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
@@ -216,7 +216,7 @@ def test_a_connection_that_only_sends_line_ends_is_closed(port: int, monkeypatch
             first = read_reply(file)
         assert first is not None
         assert first.status == 200
-        monkeypatch.setattr("service.protocol.HEADERS_WITHIN_S", 0.3)
+        monkeypatch.setattr("service.http.protocol.HEADERS_WITHIN_S", 0.3)
         connection.sendall(b"\r\n")
         begin_s = time.monotonic()
         assert connection.recv(1) == b""
@@ -230,7 +230,7 @@ def test_a_client_that_does_not_read_its_answer_is_given_up(
     eventually: Callable[[Callable[[], bool]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.protocol.UNREAD_S", 0.3)
+    monkeypatch.setattr("service.http.protocol.UNREAD_S", 0.3)
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
     with open_server(Settings(bundles=bundles_folder, port=0)) as live, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

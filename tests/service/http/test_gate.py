@@ -11,10 +11,10 @@ from typing import IO, Any
 
 import pytest
 
+from service.batcher.forecast import Forecast
 from service.errors import DeadlineExceeded
-from service.forecast import Forecast
 from service.settings import Settings
-from service.work_rate import Kind
+from service.uploads.work_rate import Kind
 
 from .raw_http import Reply, form, part, post, read_reply, statuses, talk
 
@@ -91,7 +91,7 @@ def test_the_open_inference_protocol_has_errors_of_its_own(full: int) -> None:
 @pytest.fixture
 def nobody_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may hold up the rest of a body for more than a second."""
-    monkeypatch.setattr("service.protocol.DISCARD_S", 60.0)
+    monkeypatch.setattr("service.http.protocol.DISCARD_S", 60.0)
 
 
 @pytest.mark.usefixtures("nobody_stalls")
@@ -135,7 +135,7 @@ def test_a_connection_ends_where_the_end_of_a_body_is_far_or_unknown(full: int, 
 
 
 def test_a_refused_body_that_stalls_is_not_waited_for(full: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.protocol.DISCARD_S", 0.1)
+    monkeypatch.setattr("service.http.protocol.DISCARD_S", 0.1)
     (refused,) = talk(full, post(b"begin", length=1000))
 
     assert (refused.status, "connection" in refused.headers) == (503, False)

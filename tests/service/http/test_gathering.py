@@ -8,8 +8,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.protocol import Connection
-from service.shared_buffer import READ_BYTES
+from service.http.protocol import Connection
+from service.http.shared_buffer import READ_BYTES
 
 Message = dict[str, Any]
 HANG_S = 60.0
@@ -89,7 +89,7 @@ def play(size: int, scene: Callable[[Callable[[bytes], None], "asyncio.Queue[Mes
 
 
 def test_parts_that_come_together_are_one_message(monkeypatch):
-    monkeypatch.setattr("service.protocol.GATHER_S", 2 * HANG_S)
+    monkeypatch.setattr("service.http.protocol.GATHER_S", 2 * HANG_S)
 
     async def scene(send: Callable[[bytes], None], messages: "asyncio.Queue[Message]") -> None:
         for part in (b"ab", b"cd", b"ef"):
@@ -113,7 +113,7 @@ def test_what_waits_for_the_rest_is_given_on_soon():
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_more_than_the_buffer_holds_is_given_on_at_once(parts, monkeypatch):
-    monkeypatch.setattr("service.protocol.GATHER_S", 2 * HANG_S)
+    monkeypatch.setattr("service.http.protocol.GATHER_S", 2 * HANG_S)
 
     async def scene(send: Callable[[bytes], None], messages: "asyncio.Queue[Message]") -> None:
         for _ in range(parts):

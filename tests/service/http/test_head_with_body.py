@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.head_with_body import JOIN_BYTES, HeadWithBody
+from service.http.head_with_body import JOIN_BYTES, HeadWithBody
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 

@@ -22,7 +22,7 @@ from models.inputs.face import FaceTracker
 from service.server import Server
 from tests import loopback
 
-from .test_streaming import WAIT_S, gate_frames
+from ..predict.test_streaming import WAIT_S, gate_frames
 
 ROOT = Path(__file__).parents[3]
 HEAD = (
@@ -186,7 +186,7 @@ def test_headers_that_do_not_come_close_the_connection(
     with connected(live.port) as whole:
         whole.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n")
         assert read_reply(whole)[0] == 200
-        monkeypatch.setattr("service.protocol.HEADERS_WITHIN_S", 0.3)
+        monkeypatch.setattr("service.http.protocol.HEADERS_WITHIN_S", 0.3)
         with connected(live.port) as silent, connected(live.port) as half:
             half.sendall(b"GET /health/live HTTP/1.1\r\nHost: t")
             assert (rest(silent), rest(half)) == (b"", b"")

@@ -14,7 +14,7 @@ from service.lifecycle import Lifecycle
 from service.sandbox.layers import LAYERS
 from service.sandbox.sandbox import SandboxError
 from service.settings import Settings, SettingsError
-from service.telemetry import Telemetry
+from service.telemetry.metrics import Telemetry
 
 HOSTILE = Path(__file__).parents[1] / "sandbox" / "hostile.py"
 URL = "/predict/pain"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.shared_buffer import READ_BYTES, reading_at_once
+from service.http.shared_buffer import READ_BYTES, reading_at_once
 
 HANG_S = 60.0
 

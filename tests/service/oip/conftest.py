@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from models import bundle as bundle_format
 from models.spec import FaceSpec, FeatureSpec, InputSpec, LogMelSpec
 from service.oip.express import Express
-from service.runtime import GraphRunner
+from service.runtime.runner import GraphRunner
 from service.settings import Settings
 
 OPSET, IR_VERSION = 18, 9

@@ -12,7 +12,7 @@ import pytest
 
 from service.access.keys import new_key
 from service.oip.express import Trip
-from service.runtime import GraphRunner
+from service.runtime.runner import GraphRunner
 from service.settings import Settings
 from tests.service.http.raw_http import Reply, post, read_reply
 
@@ -216,8 +216,8 @@ def test_a_key_is_asked_for_and_counted_here_too(
 
     with open_server(Settings(bundles=folder, port=0, sandbox="off", api_keys_file=tmp_path / "keys.txt")) as live:
         monkeypatch.setattr(GraphRunner, "run_checked", wait)
-        monkeypatch.setattr("service.quick.QUICK_S", 0.0)
-        monkeypatch.setattr("service.quick.LONE_S", 0.0)
+        monkeypatch.setattr("service.batcher.quick.QUICK_S", 0.0)
+        monkeypatch.setattr("service.batcher.quick.LONE_S", 0.0)
         mine = infer(f"Authorization: Bearer {token}")
 
         def status_of(request: bytes) -> int:
@@ -247,7 +247,7 @@ def test_the_event_loop_computes_what_is_short_only_while_nothing_else_goes_on(
         return run_checked(runner, *arguments)
 
     monkeypatch.setattr(GraphRunner, "run_checked", watched)
-    monkeypatch.setattr("service.quick.QUICK_S", 0.0)
+    monkeypatch.setattr("service.batcher.quick.QUICK_S", 0.0)
     resources = live.server.lifecycle.require()
 
     def computed_by() -> str:

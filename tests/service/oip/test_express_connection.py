@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from service.batcher.forecast import Forecast
 from service.context import RequestContext
-from service.forecast import Forecast
 from service.oip.express import Trip
 from service.settings import Settings
 
@@ -94,7 +94,7 @@ def test_tensors_that_wait_for_no_device_are_not_refused_for_those_who_do(
     statuses = []
     with talking(live) as (connection, file):
         for quick_s in (1.0, 0.0):
-            monkeypatch.setattr("service.quick.QUICK_S", quick_s)
+            monkeypatch.setattr("service.batcher.quick.QUICK_S", quick_s)
             connection.sendall(infer("X-Request-Timeout: 20"))
             statuses.append(answered(file).status)
     assert statuses == [200, 504]

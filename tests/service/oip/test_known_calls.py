@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service.bundles import LoadedBundle
+from service.bundles.shelf import LoadedBundle
 from service.errors import InvalidField
 from service.oip import known_calls
 from service.oip.known_calls import MAX_JSON_BYTES, MAX_KNOWN, KnownCalls

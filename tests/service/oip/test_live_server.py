@@ -78,7 +78,7 @@ def test_a_client_that_leaves_the_queue_takes_its_windows_along(
         return run_checked(inputs)
 
     monkeypatch.setattr(runner, "run_checked", wait)
-    monkeypatch.setattr("service.quick.QUICK_S", 0.0)  # or the event loop would wait itself
+    monkeypatch.setattr("service.batcher.quick.QUICK_S", 0.0)  # or the event loop would wait itself
     head = request(100, 2000)
     try:
         with connect(live, head, len(head) + 2000) as connection:

@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.oip import body
-from service.runtime import GraphRunner
+from service.runtime.runner import GraphRunner
 from service.settings import Settings
-from service.work_rate import Kind
+from service.uploads.work_rate import Kind
 
 PAIN = "/v2/models/pain/infer"
 HEADER = "inference-header-content-length"

@@ -12,10 +12,10 @@ from models.inputs import media
 from models.inputs.media import MediaError, MediaLimits
 from models.inputs.prepare import Recording, prepare
 from models.spec import InputSpec, LogMelSpec
-from service.piece_reader import PieceReader
 from service.sandbox import wire
 from service.sandbox.conversation import handed_over
 from service.sandbox.ring import SLOTS, Ring, slot_bytes_for
+from service.uploads.piece_reader import PieceReader
 
 LIMITS = MediaLimits()
 LEFT_S = 60.0

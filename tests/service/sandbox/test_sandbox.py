@@ -131,7 +131,7 @@ def test_the_child_s_code_imports_nothing_of_the_service():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert "service.sandbox.child" in loaded
-    assert {"onnxruntime", "starlette", "fastapi", "pydantic", "service.settings", "service.upload"} & set(
+    assert {"onnxruntime", "starlette", "fastapi", "pydantic", "service.settings", "service.uploads.upload"} & set(
         loaded
     ) == set()
 

@@ -1,0 +1,1 @@
+"""The queue before the devices: batches, turns, deadlines, and how long all of it will take."""

@@ -1,0 +1,1 @@
+"""Bundles that are loaded, and how they are replaced while the service runs."""

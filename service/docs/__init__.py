@@ -1,0 +1,1 @@
+"""GET /docs, and the description that it shows."""

@@ -1,0 +1,1 @@
+"""Predictions: from a recording to windows, and from what is computed to an answer."""

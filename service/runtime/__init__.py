@@ -1,0 +1,1 @@
+"""onnxruntime: providers, sessions, and a graph's runs on a device."""

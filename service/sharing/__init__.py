@@ -1,0 +1,1 @@
+"""One run for requests that ask the same."""

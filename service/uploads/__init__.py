@@ -1,0 +1,1 @@
+"""From headers to a stored upload: who may come in, and what a form may hold."""

@@ -13,7 +13,7 @@ from statistics import median
 
 STEP = """
 import sys, time
-from training.allocator import keep_freed_memory
+from training.loop.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 import torch

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training.corpora.affect_model import CONTROL_HZ, SyntheticAffect, annotate, draw_affect
 from training.corpora.drawn_motion import VIDEO_HZ
 from training.corpora.pain_model import SyntheticPain, clip_rng, draw_person, draw_reaction
-from training.metrics import ccc_score
+from training.scores.metrics import ccc_score
 
 LEVELS = 5
 Floats = NDArray[np.float64]

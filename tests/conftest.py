@@ -32,7 +32,7 @@ END_TO_END = "tests/e2e/"
 LONG = (
     END_TO_END,
     "tests/models/nets/test_batches.py",
-    "tests/training/test_compare.py",
+    "tests/training/compare/test_compare.py",
     "tests/training/stages/test_export.py",
     "tests/docker/test_haproxy.py",
     "tests/service/http/test_live_server.py",

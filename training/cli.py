@@ -15,13 +15,13 @@ from models.bundle import MANIFEST, BundleError
 from models.inputs.media import MediaError
 from models.inputs.signals import SignalError
 from models.nets.errors import HuggingFaceError, WeightsFileError
-from training.allocator import keep_freed_memory
 from training.config import ConfigError, load_config
 from training.corpora.clip import CorpusError
 from training.corpora.splits import SplitError
 from training.errors import NotConverged, TrainingError
 from training.face_nets.fetch import FaceNetsMissingError
-from training.replacing import FolderInUseError, FolderUnusableError, require_replaceable, require_usable
+from training.files.replacing import FolderInUseError, FolderUnusableError, require_replaceable, require_usable
+from training.loop.allocator import keep_freed_memory
 from training.stages.methods import ABLATIONS, BASIC, METHODS, ROWS, VARIATIONS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -190,7 +190,7 @@ def _train(arguments: argparse.Namespace) -> object:
     config = load_config(arguments.config, arguments.overrides)
     folder = arguments.out or Path("runs") / config.name
     require_usable(folder)
-    from training.distributed import joined_ranks
+    from training.loop.distributed import joined_ranks
     from training.run import train
     from training.run_folder import RunFolder
 
@@ -240,7 +240,7 @@ def _compare(arguments: argparse.Namespace) -> object:
         raise ConfigError(f"two recipes are named {doubled[0]}; give one of them another `name`")
     for name in names:
         require_usable(arguments.out / name)
-    from training.report import compare_all
+    from training.compare.report import compare_all
 
     methods = list(dict.fromkeys(row for name in arguments.methods for row in GROUPS.get(name, (name,))))
     report = compare_all(

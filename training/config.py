@@ -16,6 +16,7 @@ from models.inputs.voice import mel_filters
 from models.nets.encoder_spec import encoders_of
 from models.nets.network import NetworkSpec
 from models.spec import FACE, VOICE, InputSpec, LogMelSpec, Modality, Task, WaveformSpec, key_of
+from training.files.yaml_text import YamlTextError, read_yaml
 from training.stage_config import (
     CalibrationConfig,
     Config,
@@ -28,7 +29,6 @@ from training.stage_config import (
     TeacherConfig,
     TNetConfig,
 )
-from training.yaml_text import YamlTextError, read_yaml
 
 TAKEN: Final = ("output", "file", "allow_pickle")
 """Names that a graph's output and the arguments of `numpy.savez` have."""

@@ -12,10 +12,10 @@ from models.manifest import Calibration
 from models.nets.student import Student
 from models.nets.teacher import Teacher
 from training.config import ConfigError, RunConfig
-from training.distributed import is_first_rank
-from training.metrics import score_by_person
+from training.loop.distributed import is_first_rank
 from training.run_folder import RunFolder
-from training.score_intervals import score_intervals
+from training.scores.intervals import score_intervals
+from training.scores.metrics import score_by_person
 from training.stages.calibration import calibrate, temperature_metrics
 from training.stages.evaluate import group_scores, predict_people
 from training.stages.export import Measured, export_bundle

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from training.checkpoint import load_weights, save_weights
 from training.config import ConfigError, RunConfig, reason, where
-from training.contents import Contents, require_same
-from training.distributed import is_first_rank, wait_for_all
-from training.replacing import whole_file
+from training.data.contents import Contents, require_same
+from training.files.replacing import whole_file
+from training.loop.checkpoint import load_weights, save_weights
+from training.loop.distributed import is_first_rank, wait_for_all
 
 VERSIONS_OF = ("pkdot", "torch", "numpy", "av", "onnx", "onnxruntime")
 

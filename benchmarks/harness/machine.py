@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from training.cache_folder import cache_root
+from training.files.cache_folder import cache_root
 
 
 def machine() -> dict[str, str]:

@@ -10,9 +10,9 @@ import pytest
 from models.nets.network import NetworkSpec
 from training.config import RunConfig, load_config
 from training.corpora.features import check_features
-from training.metrics import affect_metrics, classification_metrics, pain_metrics
+from training.files.yaml_text import read_yaml
+from training.scores.metrics import affect_metrics, classification_metrics, pain_metrics
 from training.stages.prepare import prepare_setting
-from training.yaml_text import read_yaml
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("docker/*.md")])

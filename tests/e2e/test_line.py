@@ -8,8 +8,8 @@ import pytest
 
 from models import bundle
 from tests import loopback
-from training.predictions import load_predictions
 from training.run_folder import RunFolder
+from training.scores.predictions import load_predictions
 from training.stages.prepare import prepare_setting
 
 TIMEOUT_S = 60

@@ -13,10 +13,10 @@ from models.spec import FaceSpec, FeatureSpec, InputSpec, LogMelSpec, SignalSpec
 from training.config import CorpusConfig, RunConfig
 from training.corpora.clip import Clip, Corpus
 from training.corpora.splits import PARTS, split_clips
-from training.data import WindowSet
+from training.data.window_set import WindowSet
+from training.data.windows import FrameLabels
 from training.stage_config import SplitConfig, StageConfig, StudentConfig, TeacherConfig, TNetConfig
 from training.stages.setting import Setting
-from training.windows import FrameLabels
 
 PEOPLE = 12
 CLIPS_EACH = 5

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from training.config import ConfigError, load_config
+from training.files.yaml_text import read_yaml
 from training.stages.methods import ROWS
-from training.yaml_text import read_yaml
 
 RECIPES = Path(__file__).parents[2] / "training" / "configs"
 

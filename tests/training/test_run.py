@@ -14,10 +14,10 @@ from models.manifest import Calibration
 from pkdot import main
 from training.config import ConfigError, RunConfig
 from training.corpora.splits import SplitError
-from training.predictions import load_predictions
 from training.run import evaluate_run, export_run, train
 from training.run_folder import RunFolder
-from training.score_intervals import score_intervals
+from training.scores.intervals import score_intervals
+from training.scores.predictions import load_predictions
 from training.stages.calibration import calibrate, fitted_temperature, output_scores, said_of
 from training.stages.checks import check_parts_left_out
 from training.stages.crossfit import dealt_people

@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
-from training.checkpoint import load_weights
 from training.config import ConfigError, load_config
+from training.loop.checkpoint import load_weights
 from training.run_folder import RunFolder
 
 RECIPE = Path(__file__).parents[2] / "training" / "configs" / "synthetic-pain.yaml"

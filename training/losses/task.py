@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.spec import Task
-from training.data import has_target
+from training.data.window_set import has_target
 
 
 def corn_loss(logits: Tensor, levels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.nets.student import Student
-from training.data import WindowSet
+from training.data.window_set import WindowSet
 from training.losses.ot import bank_ot, bank_profiles, centred
 from training.stage_config import StudentConfig
 from training.stages.setting import Setting, run_over

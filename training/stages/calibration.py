@@ -19,7 +19,8 @@ from models.outputs import (
     value_range,
     value_scores,
 )
-from training.calibrate import (
+from training.data.window_set import WindowSet
+from training.scores.calibrate import (
     OutOfFold,
     TemperatureFit,
     conformal_calibration,
@@ -27,8 +28,7 @@ from training.calibrate import (
     interval_coverage,
     set_coverage,
 )
-from training.data import WindowSet
-from training.predictions import Predictions
+from training.scores.predictions import Predictions
 from training.stages.setting import Setting, run_over
 
 Floats = NDArray[np.float64]

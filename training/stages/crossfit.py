@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from models.nets.teacher import Teacher
-from training.data import WindowSet
+from training.data.window_set import WindowSet
 from training.errors import TrainingError
-from training.loop import FitReport
+from training.loop.loop import FitReport
 from training.run_folder import RunFolder
 from training.stages.encoders import kept_encoder
 from training.stages.setting import Setting

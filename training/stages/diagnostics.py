@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from models.nets.student import Student
 from models.nets.teacher import Forward
 from models.outputs import label_probabilities
-from training.data import Batch, WindowSet
-from training.distributed import local_part
+from training.data.window_set import Batch, WindowSet
+from training.loop.distributed import local_part
 from training.losses.ot import similarity
 from training.losses.sinkhorn import coupling
 from training.losses.task import ccc

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from models.nets.encoders import Standardising
-from training.loop import FitReport
+from training.loop.loop import FitReport
 from training.run_folder import RunFolder
 from training.stages.setting import Setting
 from training.stages.task import fit_to_task

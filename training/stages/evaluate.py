@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.outputs import label_probabilities
-from training.data import WindowSet
-from training.groups import GroupReport, scores_by_group
-from training.metrics import score_by_person, spread_over_frames
-from training.predictions import Predictions
+from training.data.window_set import WindowSet
+from training.scores.groups import GroupReport, scores_by_group
+from training.scores.metrics import score_by_person, spread_over_frames
+from training.scores.predictions import Predictions
 from training.stages.setting import Setting, run_over
 
 Floats = NDArray[np.float64]

@@ -21,9 +21,9 @@ from models.manifest import Calibration, FaceNetFiles, GraphSpec, Moments, Prove
 from models.nets.heads import ValuesHead
 from models.nets.student import Student
 from models.spec import FACE, VOICE, InputSpec
-from training.data import WindowSet
+from training.data.window_set import WindowSet
 from training.face_nets.fetch import cached_face_nets
-from training.replacing import replacing
+from training.files.replacing import replacing
 from training.stages.card import card
 from training.stages.golden import golden_windows
 from training.stages.setting import Setting, run_over

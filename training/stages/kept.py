@@ -8,9 +8,9 @@ import numpy as np
 from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Teacher
-from training.distributed import is_first_rank
 from training.errors import TrainingError
-from training.replacing import whole_file
+from training.files.replacing import whole_file
+from training.loop.distributed import is_first_rank
 from training.run_folder import RunFolder
 from training.stages.diagnostics import Measured, matrices, structure_diagnostics
 from training.stages.encoders import kept_encoder

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.nets.teacher import Forward
-from training.data import Batch, WindowSet
+from training.data.window_set import Batch, WindowSet
 
 MOST_BYTES: Final = 1 << 28
 """Of what one teacher says: one that says more is asked at each step."""

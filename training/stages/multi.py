@@ -13,8 +13,8 @@ from models.nets.adapters import AlignedTeachers
 from models.nets.heads import ValuesHead
 from models.nets.teacher import Forward, Teacher
 from models.spec import Task
-from training.data import Batch, WindowSet
-from training.loop import Bench, FitReport, fit
+from training.data.window_set import Batch, WindowSet
+from training.loop.loop import Bench, FitReport, fit
 from training.losses.multi import alignment_loss, sample_losses
 from training.stage_config import Choice
 from training.stages.memory import joined

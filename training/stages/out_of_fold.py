@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from training.calibrate import OutOfFold, people_needed
+from training.loop.tracking import track_nothing
 from training.run_folder import RunFolder
+from training.scores.calibrate import OutOfFold, people_needed
 from training.stages.calibration import fitted_temperature, output_scores, said_of
 from training.stages.crossfit import dealt_people, unseen
 from training.stages.kept import label, load_student, shared_stages, student_stages
 from training.stages.methods import ROWS
 from training.stages.setting import Setting
-from training.tracking import track_nothing
 
 
 def sets_with_few_people(setting: Setting) -> list[tuple[str, ...]]:

@@ -11,10 +11,7 @@ import torch
 from filelock import FileLock
 
 from models.spec import FACE
-from training.by_person import standardised_by_person
-from training.cache_folder import cache_root
 from training.config import ConfigError, RunConfig
-from training.contents import contents_of
 from training.corpora.affwild2 import read_affwild2
 from training.corpora.bids import read_bids
 from training.corpora.biovid import read_biovid
@@ -23,17 +20,20 @@ from training.corpora.feature_corpus import FeatureCorpus
 from training.corpora.features import read_features
 from training.corpora.splits import PARTS, SplitError, split_clips
 from training.corpora.synthesize import SYNTHESIZE
-from training.data import WindowSet
-from training.distributed import world_device
+from training.data.by_person import standardised_by_person
+from training.data.contents import contents_of
+from training.data.feature_windows import feature_windows
+from training.data.frozen import originals, seen_once
+from training.data.labels import keep_labels
+from training.data.window_set import WindowSet
+from training.data.windows import CorpusWindows, corpus_windows, to_deal
 from training.face_nets.fetch import cached_face_nets
-from training.feature_windows import feature_windows
-from training.frozen import originals, seen_once
-from training.labels import keep_labels
+from training.files.cache_folder import cache_root
+from training.loop.distributed import world_device
+from training.loop.tracking import tracking
 from training.run_folder import RunFolder
 from training.stages.checks import check_encoders, check_parts, check_parts_left_out
 from training.stages.setting import Setting
-from training.tracking import tracking
-from training.windows import CorpusWindows, corpus_windows, to_deal
 
 FACIAL_MUSCLES: Final = ("corrugator", "zygomatic", "orbicularis", "frontalis")
 """What the name of a channel holds that is recorded on the face."""

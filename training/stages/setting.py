@@ -14,17 +14,17 @@ from models.nets.heads import Scale, ValuesHead, scale_of
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
 from models.spec import FACE
-from training.augment import augment_frames
 from training.config import RunConfig
-from training.contents import Contents
 from training.corpora.clip import Corpus
 from training.corpora.splits import Split
-from training.data import Batch, WindowSet, deal_batches
-from training.distributed import gather_with_gradient, local_part
+from training.data.augment import augment_frames
+from training.data.contents import Contents
+from training.data.window_set import Batch, WindowSet, deal_batches
+from training.data.windows import FrameLabels
+from training.loop.distributed import gather_with_gradient, local_part
+from training.loop.tracking import Track, track_nothing
 from training.losses.task import task_loss
 from training.stages.memory import Kept, Memory, Said, joined, keep
-from training.tracking import Track, track_nothing
-from training.windows import FrameLabels
 
 EVALUATION_BATCH = 64
 MEASURED_BATCHES = 4

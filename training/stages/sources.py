@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.nets.teacher import Forward
-from training.data import Batch
+from training.data.window_set import Batch
 from training.stages.setting import Setting
 
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from models.nets.oracle import Oracle
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
-from training.checkpoint import load_weights, save_weights
-from training.data import Batch, deal_batches, steps_of_epoch
-from training.distributed import is_first_rank
+from training.data.window_set import Batch, deal_batches, steps_of_epoch
 from training.errors import NotConverged, TrainingError
-from training.loop import Bench, FitReport, fit
+from training.loop.checkpoint import load_weights, save_weights
+from training.loop.distributed import is_first_rank
+from training.loop.loop import Bench, FitReport, fit
 from training.losses.hallucination import hallucination_loss
 from training.stage_config import StudentConfig
 from training.stages.bank import BankOT

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from training.data import Batch, WindowSet
-from training.loop import Bench, FitReport, fit
+from training.data.window_set import Batch, WindowSet
+from training.loop.loop import Bench, FitReport, fit
 from training.stage_config import StageConfig
 from training.stages.setting import Setting, selection_loss
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.nets.teacher import Teacher
-from training.loop import FitReport
+from training.loop.loop import FitReport
 from training.stages.setting import Setting
 from training.stages.task import fit_to_task
 

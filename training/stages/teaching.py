@@ -8,7 +8,7 @@ from torch import nn
 
 from models.nets.adapters import AlignedTeachers
 from models.nets.teacher import Teacher
-from training.loop import FitReport
+from training.loop.loop import FitReport
 from training.run_folder import RunFolder
 from training.stage_config import Choice
 from training.stages.crossfit import fold_of_person, train_cross_fitted, unseen

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.nets.teacher import Forward
 from models.spec import Task
-from training.data import has_target
+from training.data.window_set import has_target
 from training.losses import multi, point, structure
 from training.losses.crd import CRDLoss
 from training.losses.gromov import gromov_loss

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
-from training.data import Batch, WindowSet
-from training.loop import Bench, FitReport, fit
+from training.data.window_set import Batch, WindowSet
+from training.loop.loop import Bench, FitReport, fit
 from training.losses.hallucination import hallucination_loss, squared_error
 from training.stages.setting import Setting, gathered, run_over
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.nets.student import Student
 from models.nets.teacher import Forward
-from training.data import Batch
+from training.data.window_set import Batch
 from training.stage_config import StudentConfig
 from training.stages.material import Material
 from training.stages.methods import Method

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from models.inputs.media import MediaLimits
 from models.spec import FaceSpec, InputSpec, LogMelSpec
-from training.cache import prepare_clip, prepared_windows
 from training.corpora.affwild2 import check_affwild2, read_affwild2
 from training.corpora.aligned_pictures import clip_frame_times, named_rate_hz, read_pictures
 from training.corpora.clip import Clip, CorpusError
+from training.data.cache import prepare_clip, prepared_windows
 
 LIMITS = MediaLimits()
 FACE = InputSpec(window_s=1.0, hop_s=1.0, face=FaceSpec(frames=5, size_px=32, min_coverage=0.5))

@@ -9,9 +9,9 @@ import pytest
 
 from models.spec import InputSpec, SignalSpec
 from pkdot import main
-from training.cache import prepare_clip, prepared_windows
 from training.corpora.biovid import check_biovid, read_biovid, which_part
 from training.corpora.clip import Clip, CorpusError
+from training.data.cache import prepare_clip, prepared_windows
 
 WOMAN, MAN = "071309_w_21", "120614_m_61"
 Writer = Callable[..., Path]

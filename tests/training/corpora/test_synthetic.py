@@ -17,7 +17,7 @@ from training.corpora.biovid import read_biovid
 from training.corpora.pain_model import SyntheticPain
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
 from training.face_nets.fetch import FaceNetsMissingError, cached_face_nets
-from training.replacing import FolderInUseError
+from training.files.replacing import FolderInUseError
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from training.corpora.feature_corpus import FeatureCorpus
 from training.corpora.features import check_features, read_features
 from training.corpora.synthetic_features import SyntheticFeatures, draw_features, synthesize_features
-from training.replacing import FolderInUseError
+from training.files.replacing import FolderInUseError
 
 
 def accuracy(corpus: FeatureCorpus, modalities: list[str]) -> float:

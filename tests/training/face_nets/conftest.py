@@ -2,8 +2,8 @@
 
 import pytest
 
-from training.cache_folder import cache_root
 from training.face_nets.fetch import WHEEL
+from training.files.cache_folder import cache_root
 
 
 @pytest.fixture(scope="session")

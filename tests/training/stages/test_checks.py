@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.corpora.splits import SplitError
-from training.data import WindowSet
+from training.data.window_set import WindowSet
 from training.stages.checks import check_parts
 from training.stages.encoders import train_encoder
 from training.stages.setting import Setting

@@ -11,7 +11,7 @@ import torch
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
 from models.outputs import label_probabilities
-from training.data import WindowSet
+from training.data.window_set import WindowSet
 from training.losses.ot import cosines, similarity
 from training.run_folder import RunFolder
 from training.stages.bank import BankOT

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from models.outputs import corn_probabilities
-from training.data import WindowSet
-from training.predictions import joined_folds, load_predictions
+from training.data.window_set import WindowSet
+from training.scores.predictions import joined_folds, load_predictions
 from training.stages.evaluate import predict_constant, predict_people
 from training.stages.setting import Setting
 

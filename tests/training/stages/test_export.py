@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models import bundle
 from models.nets.student import Student
 from tests.training.conftest import make_toy_setting
-from training.replacing import FolderInUseError
+from training.files.replacing import FolderInUseError
 from training.stages.calibration import calibrate
 from training.stages.export import ExportError, Graph, Measured, export_bundle, prove_equal, revision_of
 from training.stages.setting import Setting

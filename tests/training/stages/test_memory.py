@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.nets.teacher import Forward, Teacher
-from training.data import Batch, WindowSet
+from training.data.window_set import Batch, WindowSet
 from training.stages.setting import Setting, run_over
 
 MakeSetting = Callable[[str], Setting]

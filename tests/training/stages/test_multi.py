@@ -13,8 +13,8 @@ from torch import Tensor
 from models.nets.adapters import AlignedTeachers
 from models.nets.teacher import Forward
 from training.config import RunConfig
-from training.data import Batch
-from training.loop import FitReport
+from training.data.window_set import Batch
+from training.loop.loop import FitReport
 from training.losses.ot import similarity, structural_ot
 from training.run_folder import RunFolder
 from training.stage_config import Choice, StudentConfig

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from training.errors import TrainingError
-from training.loop import FitReport, fit
+from training.loop.loop import FitReport, fit
 from training.run_folder import RunFolder
 from training.stages.diagnostics import Measured, structure_diagnostics
 from training.stages.kept import shared_stages, student_stages
@@ -89,7 +89,8 @@ def test_a_kill_in_the_third_ratio_costs_the_third_alone_and_changes_no_bit(
     monkeypatch: pytest.MonkeyPatch,
     ratios: tuple[float, ...],
 ) -> None:
-    monkeypatch.setattr("training.loop.time", SimpleNamespace(monotonic=partial(next, count(0, 100))))  # always saves
+    always_saves = SimpleNamespace(monotonic=partial(next, count(0, 100)))
+    monkeypatch.setattr("training.loop.loop.time", always_saves)
     setting = with_ratios(toy_setting("classification"), *ratios)
     material = material_of(setting)
     whole = train_student(setting, ("face",), material, METHOD, "whole")

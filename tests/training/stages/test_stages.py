@@ -15,8 +15,8 @@ import torch
 from models.nets.student import Student
 from models.outputs import corn_probabilities
 from training.corpora.splits import SplitError
-from training.data import Batch
-from training.loop import FitReport
+from training.data.window_set import Batch
+from training.loop.loop import FitReport
 from training.losses.hallucination import expected_error_loss
 from training.stages.calibration import calibrate
 from training.stages.checks import check_parts
@@ -159,7 +159,8 @@ def test_of_several_gradient_ratios_the_selection_people_choose(toy_setting: Mak
 def test_a_training_stopped_in_its_second_ratio_goes_on_there(
     toy_setting: MakeSetting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("training.loop.time", SimpleNamespace(monotonic=partial(next, count(0, 100))))  # always saves
+    always_saves = SimpleNamespace(monotonic=partial(next, count(0, 100)))
+    monkeypatch.setattr("training.loop.loop.time", always_saves)
     setting = replace(with_student(toy_setting("pain"), gradient_ratios=(0.1, 3.0), epochs=2), scratch=tmp_path)
     new, teacher = setting.new_student(("face",)), setting.new_teacher(("face", "eda"))
     material = Material({"face": new.encoders["face"].state_dict()}, {}, teacher, joint_teacher)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.nets.teacher import Teacher
-from training.loop import FitReport
+from training.loop.loop import FitReport
 from training.losses.ot import similarity
 from training.run_folder import RunFolder
 from training.stages.encoders import train_encoder

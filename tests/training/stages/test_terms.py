@@ -9,7 +9,7 @@ import torch
 
 from models.nets.student import Student
 from models.nets.teacher import Forward, Teacher
-from training.data import Batch, deal_batches
+from training.data.window_set import Batch, deal_batches
 from training.losses.ot import structural_ot
 from training.stages.bank import BankOT
 from training.stages.crossfit import fold_of_person, unseen

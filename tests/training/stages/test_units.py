@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.nets.student import Student
 from models.nets.teacher import Forward
-from training.data import Batch, WindowSet
+from training.data.window_set import Batch, WindowSet
 from training.stages.encoders import train_encoder
 from training.stages.material import Material
 from training.stages.methods import METHODS

@@ -1,0 +1,1 @@
+"""`pkdot compare`: all rows of the table, and what is written of them."""

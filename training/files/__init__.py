@@ -1,0 +1,1 @@
+"""Files that people write, and files that are written whole or not at all."""

@@ -1,0 +1,1 @@
+"""Epochs, and what they run on: one process or several, checkpoints, curves."""

@@ -36,8 +36,8 @@ from benchmarks.harness.contenders import ours
 from benchmarks.harness.machine import cache_folder, machine
 from benchmarks.harness.servers import Program, Server, form, free_port, serving
 from models import bundle as bundle_format
-from models.inputs.face import FaceTracker
-from models.inputs.face_nets import FaceNets, load_face_nets
+from models.inputs.face.face import FaceTracker
+from models.inputs.face.nets import FaceNets, load_face_nets
 from models.inputs.windows import Window, frame_times, plan_windows
 from models.spec import FaceSpec, InputSpec
 from service.threads.plan import available_cores, plan_threads

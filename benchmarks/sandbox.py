@@ -30,9 +30,9 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
-from models.inputs import media
-from models.inputs.decoder import Decoder
-from models.inputs.media import MediaLimits
+from models.inputs.media import media
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import MediaLimits
 from service.sandbox.process import Zygote
 from service.sandbox.sandbox import Sandbox, describe
 

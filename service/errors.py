@@ -6,7 +6,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from starlette.responses import Response
 
-from models.inputs.media import MediaError
+from models.inputs.media.media import MediaError
 
 PROBLEM_TYPE: Final = "urn:pkdot:problem:"
 """`type` of a problem is this and its code."""

@@ -15,7 +15,7 @@ import av
 import onnxruntime
 
 from models.bundle import BundleError
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 from service.batcher.batcher import Batcher, BatchReport
 from service.bundles.loader import ShelfReader
 from service.bundles.reload import Reloader

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from models.bundle import MANIFEST, BundleError
-from models.inputs.media import MediaError
+from models.inputs.media.media import MediaError
 from models.inputs.signals import SignalError
 from models.nets.errors import HuggingFaceError, WeightsFileError
 from training.config import ConfigError, load_config

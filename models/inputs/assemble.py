@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.face import FaceObservation, Follow
+from models.inputs.face.face import FaceObservation, Follow
 from models.inputs.voice import is_silent, voice_window
 from models.inputs.windows import MIN_TAIL_SHARE, Window, frame_times
 from models.spec import FACE, VOICE, FaceSpec, InputSpec

@@ -14,12 +14,12 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs import media as in_process
 from models.inputs.assemble import MIN_SOUND_S, Assembler, FaceInWindow, Reason, WindowInput, sample_times
-from models.inputs.decoder import Decoder
-from models.inputs.face import FaceObservation, FaceTracker, Follow
-from models.inputs.face_nets import FaceNets
-from models.inputs.media import MediaInfo, MediaLimits
+from models.inputs.face.face import FaceObservation, FaceTracker, Follow
+from models.inputs.face.nets import FaceNets
+from models.inputs.media import media as in_process
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import MediaInfo, MediaLimits
 from models.inputs.recording import WHOLE, Recording, Span, SpanError, Tick, facts, frames, half, plan
 from models.spec import InputSpec
 

@@ -7,9 +7,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.container import DecoderEnded
-from models.inputs.decoder import Decoder
-from models.inputs.media import Frame, MediaError, MediaInfo, MediaLimits
+from models.inputs.media.container import DecoderEnded
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import Frame, MediaError, MediaInfo, MediaLimits
 from models.inputs.windows import Window, plan_windows
 from models.spec import InputSpec, Side
 

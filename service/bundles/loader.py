@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models import bundle as bundle_format
 from models.bundle import MANIFEST, Bundle, BundleError
-from models.inputs.face_nets import (
+from models.inputs.face.nets import (
     DETECTOR_FULL_FILE,
     DETECTOR_SHORT_FILE,
     LANDMARKS_FILE,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from models.bundle import Bundle
-from models.inputs.face_nets import FaceNets
+from models.inputs.face.nets import FaceNets
 from models.manifest import GraphSpec
 from models.spec import Task
 from service.bundles.candidates import falls_to

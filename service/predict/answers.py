@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from models import outputs
-from models.inputs.face import FaceObservation
-from models.inputs.media import MediaInfo
+from models.inputs.face.face import FaceObservation
+from models.inputs.media.media import MediaInfo
 from models.inputs.prepare import FaceInWindow, Preparation
 from models.manifest import Manifest
 from models.outputs import PainAnswer

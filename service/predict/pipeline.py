@@ -16,9 +16,9 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.decoder import Decoder
-from models.inputs.face import Follow
-from models.inputs.media import MediaError, MediaInfo, MediaLimits
+from models.inputs.face.face import Follow
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import MediaError, MediaInfo, MediaLimits
 from models.inputs.prepare import MIN_SOUND_S, Preparation, Reason, Recording, Span, SpanError, WindowInput
 from models.manifest import GraphSpec
 from models.spec import FACE, Task

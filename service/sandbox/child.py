@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs import media
-from models.inputs.media import MediaError, MediaLimits
+from models.inputs.media import media
+from models.inputs.media.media import MediaError, MediaLimits
 from service.sandbox import attempts, layers, wire
 from service.sandbox.ring import SLOTS, Ring
 from service.uploads.piece_reader import PieceReader

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.container import DecoderEnded, MediaError, MediaErrorCode, MediaLimits, Source, Tick
+from models.inputs.media.container import DecoderEnded, MediaError, MediaErrorCode, MediaLimits, Source, Tick
 from service.sandbox.process import STALLED_S, Cause, Child, ChildSpent, SandboxLost
 from service.sandbox.replies import AnyReply, Done, Failed, Refused, Reply
 from service.uploads.piece_reader import PieceReader

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.container import MediaError, MediaLimits, Source, Tick, no_tick
-from models.inputs.media import Frame, MediaInfo
+from models.inputs.media.container import MediaError, MediaLimits, Source, Tick, no_tick
+from models.inputs.media.media import Frame, MediaInfo
 from service.sandbox.conversation import Conversation
 from service.sandbox.process import Cause
 from service.sandbox.replies import Done, Facts, FrameLies, SamplesLie
@@ -18,7 +18,7 @@ MAX_SAMPLE: Final = 16.0
 
 
 class SandboxedDecoder:
-    """A `models.inputs.decoder.Decoder` for one request.
+    """A `models.inputs.media.decoder.Decoder` for one request.
 
     `begin` starts a child. One does everything, unless picture and sound are read in turns: then each has one of its
     own, so that both can work ahead.

@@ -13,8 +13,8 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
-from models.inputs import media
-from models.inputs.media import MediaLimits
+from models.inputs.media import media
+from models.inputs.media.media import MediaLimits
 
 SIDE: Final = 64
 FRAMES: Final = 4

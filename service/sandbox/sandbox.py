@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
 
-from models.inputs import media
-from models.inputs.decoder import Decoder
-from models.inputs.media import MediaError
+from models.inputs.media import media
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import MediaError
 from service.sandbox.child import Order
 from service.sandbox.conversation import Allowance, Conversation
 from service.sandbox.decoder import SandboxedDecoder

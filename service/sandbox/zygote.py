@@ -20,7 +20,7 @@ from typing import Final
 import av
 from av.codec.context import CodecContext
 
-from models.inputs.streams import SOUND_DECODERS, VIDEO_DECODERS
+from models.inputs.media.streams import SOUND_DECODERS, VIDEO_DECODERS
 from service.sandbox import child, layers, rehearsal, wire
 
 Work = Callable[[child.Link], None]

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from models.inputs.assemble import ROUNDING_S, Assembler, WindowInput
-from models.inputs.face import Follow
+from models.inputs.face.face import Follow
 from models.inputs.prepare import HOLD_INTERVALS, HOLD_S
 from models.inputs.windows import Window
 from models.spec import InputSpec

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.inputs.face import Follow
-from models.inputs.picture import picture_codec
+from models.inputs.face.face import Follow
+from models.inputs.media.picture import picture_codec
 from service.errors import FieldError, InvalidField, MalformedRequest, UnreadableMedia
 from service.uploads.fields import MAX_FPS, MIN_HOP_S
 

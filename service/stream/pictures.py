@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.decoder import Decoder
-from models.inputs.face import FaceObservation, FaceTracker
-from models.inputs.media import MediaError, MediaLimits
+from models.inputs.face.face import FaceObservation, FaceTracker
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import MediaError, MediaLimits
 from service.errors import UnreadableMedia
 
 CHILD_S: Final = 600.0

@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 from starlette.websockets import WebSocket
 
-from models.inputs.face import FaceTracker
-from models.inputs.media import MediaError, MediaInfo
+from models.inputs.face.face import FaceTracker
+from models.inputs.media.media import MediaError, MediaInfo
 from models.inputs.prepare import WHOLE, Recording
 from models.spec import FACE, VOICE, Task
 from service import schemas

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from models.inputs.face import Follow
+from models.inputs.face.face import Follow
 from models.inputs.prepare import WHOLE, Span
 from models.spec import Task
 from service.errors import FieldError

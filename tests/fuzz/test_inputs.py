@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from models.inputs.media import MediaLimits, probe
+from models.inputs.media.media import MediaLimits, probe
 
 from .inputs import Source
 from .mutations import ON_PARTS, checksummed, damaged, replaced

@@ -18,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 from models.spec import Side
 from training.corpora.aligned_pictures import USUAL_RATE_HZ, clip_frame_times, named_rate_hz, read_pictures
 from training.corpora.clip import SYNTHETIC_LICENCE, Clip, Corpus, CorpusError, is_synthetic, relative

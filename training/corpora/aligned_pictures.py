@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.face_geometry import Picture, Roi, crop
-from models.inputs.media import MediaError, MediaLimits, decode_picture, frame_times
+from models.inputs.face.geometry import Picture, Roi, crop
+from models.inputs.media.media import MediaError, MediaLimits, decode_picture, frame_times
 from models.inputs.windows import Window
 from models.inputs.windows import frame_times as sampled_times
 from models.spec import FaceSpec

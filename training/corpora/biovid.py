@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from models.inputs.media import MediaLimits, probe
+from models.inputs.media.media import MediaLimits, probe
 from models.inputs.signals import SignalError, read_biosignals, read_columns
 from training.corpora.clip import SYNTHETIC_LICENCE, Clip, Corpus, CorpusError, is_synthetic, relative
 from training.corpora.leaks import identical_files

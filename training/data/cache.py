@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models.inputs.face_nets import FaceNets, load_face_nets
-from models.inputs.media import MediaError, MediaLimits
+from models.inputs.face.nets import FaceNets, load_face_nets
+from models.inputs.media.media import MediaError, MediaLimits
 from models.inputs.prepare import Recording, WindowInput, prepare
 from models.inputs.signals import SignalError, prepare_signal, read_biosignals
 from models.inputs.windows import plan_windows

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.inputs.assemble import Assembler, WindowInput
-from models.inputs.face import FaceObservation
+from models.inputs.face.face import FaceObservation
 from models.inputs.windows import Window, plan_windows
 from models.spec import FaceSpec, InputSpec, LogMelSpec, WaveformSpec
 

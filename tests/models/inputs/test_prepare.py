@@ -11,10 +11,10 @@ import av
 import numpy as np
 import pytest
 
-from models.inputs import media
-from models.inputs.container import MediaError, MediaLimits
-from models.inputs.face import FaceTracker
-from models.inputs.face_nets import FaceNets, load_face_nets
+from models.inputs.face.face import FaceTracker
+from models.inputs.face.nets import FaceNets, load_face_nets
+from models.inputs.media import media
+from models.inputs.media.container import MediaError, MediaLimits
 from models.inputs.prepare import Preparation, Recording, Span, SpanError, prepare
 from models.inputs.voice import log_mel
 from models.inputs.windows import frame_times, plan_windows

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from models.inputs import media
-from models.inputs.container import DecoderEnded
-from models.inputs.media import MediaError, MediaLimits
+from models.inputs.media import media
+from models.inputs.media.container import DecoderEnded
+from models.inputs.media.media import MediaError, MediaLimits
 from models.inputs.recording import Recording, facts, frames
 
 LIMITS = MediaLimits()

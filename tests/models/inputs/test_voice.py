@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.inputs.media import MediaLimits, read_sound
+from models.inputs.media.media import MediaLimits, read_sound
 from models.inputs.voice import is_silent, log_mel, mel_filters, voice_window
 from models.spec import LogMelSpec, WaveformSpec
 

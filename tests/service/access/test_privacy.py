@@ -243,7 +243,7 @@ def limits_of(process: int) -> str:
         return ""
 
 
-@pytest.mark.parametrize("module", ["service.runtime.runner", "models.inputs.face_nets", "training.stages.export"])
+@pytest.mark.parametrize("module", ["service.runtime.runner", "models.inputs.face.nets", "training.stages.export"])
 def test_onnxruntime_reports_nothing_to_its_maker(module: str, tmp_path: Path) -> None:
     code = f"import {module}, onnxruntime; onnxruntime.SessionOptions()"
     environment = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT), "MPLCONFIGDIR": os.devnull}

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import httpx2
 import pytest
 
-from models.inputs.face import FaceTracker
+from models.inputs.face.face import FaceTracker
 from service.server import Server
 from tests import loopback
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from models.inputs.face import FaceObservation
+from models.inputs.face.face import FaceObservation
 from models.inputs.prepare import FaceInWindow, WindowInput
 from models.inputs.windows import Window
 from models.manifest import Calibration, GraphSpec, Manifest, Moments

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from models.inputs import media
-from models.inputs.media import MediaLimits
+from models.inputs.media import media
+from models.inputs.media.media import MediaLimits
 
 
 def pain(client: TestClient, path: Path, **fields: Any) -> Any:

@@ -21,9 +21,9 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
-from models.inputs import media
-from models.inputs.face import FaceObservation
-from models.inputs.media import Frame, MediaError
+from models.inputs.face.face import FaceObservation
+from models.inputs.media import media
+from models.inputs.media.media import Frame, MediaError
 from service.access.keys import new_key
 from service.middleware import Exchange
 from service.predict.cores import Cores, Share

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 from service.sandbox.process import COMMAND
 from service.sandbox.sandbox import Sandbox, SandboxError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.inputs import media
-from models.inputs.media import MediaError, MediaLimits
+from models.inputs.media import media
+from models.inputs.media.media import MediaError, MediaLimits
 from models.inputs.prepare import Recording, prepare
 from models.spec import InputSpec, LogMelSpec
 from service.sandbox import wire

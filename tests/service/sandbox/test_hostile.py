@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from models.inputs.container import DecoderEnded
-from models.inputs.media import MediaError, MediaLimits
+from models.inputs.media.container import DecoderEnded
+from models.inputs.media.media import MediaError, MediaLimits
 from service.sandbox.process import SandboxLost
 
 LIMITS = MediaLimits()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.inputs import media
+from models.inputs.media import media
 from service.sandbox import sandbox as sandbox_module
 from service.sandbox import wire
 from service.sandbox.layers import LAYERS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 from service.sandbox.sandbox import MOST_CPU_S
 
 LIMITS = MediaLimits()

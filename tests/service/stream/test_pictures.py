@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.inputs.media import MediaError, MediaLimits
+from models.inputs.media.media import MediaError, MediaLimits
 from service.sandbox.sandbox import CPU_SHARE
 from service.stream.pictures import CHILD_S, RENEW_AFTER_S, PictureDecoder
 

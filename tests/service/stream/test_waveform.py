@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models import bundle as bundle_format
-from models.inputs.media import MediaLimits, read_sound
+from models.inputs.media.media import MediaLimits, read_sound
 from models.nets.network import NetworkSpec
 from models.nets.student import Student
 from models.spec import InputSpec, WaveformSpec

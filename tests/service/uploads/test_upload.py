@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from models.inputs.container import MediaError, MediaLimits
-from models.inputs.picture import decode_picture
+from models.inputs.media.container import MediaError, MediaLimits
+from models.inputs.media.picture import decode_picture
 from service.errors import ClientGone, TooLarge, UploadTooSlow
 from service.sandbox.conversation import handed_over
 from service.uploads.upload import READ_AHEAD_BYTES, BodyLimits, Pictures, Piece, Spool, read_body

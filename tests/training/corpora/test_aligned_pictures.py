@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 from models.spec import FaceSpec, InputSpec, LogMelSpec
 from training.corpora.affwild2 import check_affwild2, read_affwild2
 from training.corpora.aligned_pictures import clip_frame_times, named_rate_hz, read_pictures

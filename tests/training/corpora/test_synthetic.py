@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.inputs.face_nets import FaceNets, load_face_nets
+from models.inputs.face.nets import FaceNets, load_face_nets
 from models.inputs.signals import read_biosignals
 from training.corpora.affect_model import SyntheticAffect
 from training.corpora.affwild2 import read_affwild2

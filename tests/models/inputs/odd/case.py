@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 
 USUAL = MediaLimits()
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.inputs import media
-from models.inputs.decoder import Decoder
-from models.inputs.media import MediaLimits
+from models.inputs.media import media
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import MediaLimits
 from service.sandbox.sandbox import Sandbox, SandboxError
 
 MEMORY_BYTES = 256 << 20

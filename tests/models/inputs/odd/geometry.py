@@ -4,7 +4,7 @@ import struct
 from fractions import Fraction
 from functools import partial
 
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 
 from . import boxes
 from .case import Case, Wanted

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.inputs.media import MediaLimits
+from models.inputs.media.media import MediaLimits
 
 from .case import Case, Wanted
 from .drawing import numbered

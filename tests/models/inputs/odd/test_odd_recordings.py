@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.inputs.decoder import Decoder
-from models.inputs.media import MediaError, MediaInfo, MediaLimits, frame_times
+from models.inputs.media.decoder import Decoder
+from models.inputs.media.media import MediaError, MediaInfo, MediaLimits, frame_times
 from models.inputs.prepare import Recording, prepare
 from models.spec import InputSpec, LogMelSpec
 

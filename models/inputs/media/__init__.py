@@ -1,0 +1,1 @@
+"""What FFmpeg reads of a recording, within limits: containers, pictures, frames and sound."""

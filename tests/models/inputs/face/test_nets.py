@@ -201,7 +201,8 @@ def test_a_folder_without_the_nets_is_refused(tmp_path):
 
 
 def test_importing_the_face_code_loads_neither_torch_nor_the_runtime():
-    code = "import sys, models.inputs.face.face; print([m for m in ('torch', 'onnxruntime', 'training') if m in sys.modules])"
+    heavy = "('torch', 'onnxruntime', 'training')"
+    code = f"import sys, models.inputs.face.face; print([name for name in {heavy} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
 

@@ -26,6 +26,7 @@ from service.batcher.batch import (
     Request,
 )
 from service.batcher.deadlines import Deadlines
+from service.batcher.dealing import Dealing
 from service.batcher.drain_rate import DrainRate
 from service.batcher.forecast import Forecast
 from service.batcher.quick import Quick
@@ -38,8 +39,6 @@ STALL_MIN_S: Final = 2.0
 STALL_BATCHES: Final = 5.0
 """A device counts as stalled after this many times the slowest warm-up batch."""
 CLOSE_TIMEOUT_S: Final = 20.0
-AHEAD_S: Final = 0.02
-"""A batch that takes longer is not handed out ahead: it would bind the device, and gain nothing to speak of."""
 
 logger = logging.getLogger("pkdot")
 
@@ -65,7 +64,7 @@ class Batcher:
     ) -> None:
         if not lanes:
             raise ValueError("a batcher needs at least one lane; name the device of each, for example (0,)")
-        self.devices, self.ahead, self.latency_objective_s = tuple(lanes), ahead, latency_objective_s
+        self.devices = tuple(lanes)
         self.threads = Counter(self.devices)
         """Of each device."""
         self.room = len(self.devices) + ahead * len(self.threads)
@@ -87,6 +86,16 @@ class Batcher:
         """When a batch finished, or work came to idle devices; while other batches run, when the oldest began."""
         self.slowest_warm_up_s = 0.0
         self.forecast = Forecast(self.threads, self.lines, self.in_hand, self.rate, clock)
+        self.dealing = Dealing(
+            self.threads,
+            ahead,
+            latency_objective_s,
+            self.turns,
+            self.in_hand,
+            self.deadlines,
+            self.rate,
+            self.forecast,
+        )
         self.accepting = self.stepping = False
         self.alarm = Alarm(clock, self._time_is_over)
         self.drained = asyncio.Event()
@@ -250,16 +259,15 @@ class Batcher:
             self._abandon(self.requests - running, "the batch loop died")
 
     def _begin(self) -> bool:
-        """Hand a batch to an idle device; to one that computes already only a full batch, since others gain nothing.
+        """Hand out a batch, if a device may have one: whether there was any.
 
-        What is alone, and short, the event loop computes, if it has nothing else to do. Whether there was a batch.
+        What is alone, and short, the event loop computes, if it has nothing else to do.
         """
-        given = Counter(batch.device for batch in self.in_hand)
-        device = min(self.threads, key=given.__getitem__)
-        if given[device] and not self._takes_more(device, given[device]):
+        device = self.dealing.device()
+        if device is None:
             return False
         now_s = self.clock()
-        members = self.turns.next_batch(partial(self._size, now_s), self._in_danger(now_s))
+        members = self.turns.next_batch(partial(self.dealing.size, now_s), self.dealing.in_danger(now_s))
         alone = not self.in_hand and not self.turns
         if alone and all(self.quick.takes_alone(member.request) for member in members):
             self._compute(members, alone=True)
@@ -283,29 +291,6 @@ class Batcher:
         batch.expected_s = self.rate.batch_s(batch.runner.key, len(batch.members))
         self.in_hand.append(batch)
         return batch
-
-    def _takes_more(self, device: int, given: int) -> bool:
-        """Whether a device that has `given` batches may have one more of those whose turn it is."""
-        if given >= self.threads[device] + self.ahead:
-            return False
-        key, useful = self.turns.first().runner.key, self.turns.first().runner.warm_up.useful_batch
-        if self.turns.waiting[key] < useful:
-            return False
-        return given < self.threads[device] or self.rate.batch_s(key, useful) <= AHEAD_S
-
-    def _size(self, now_s: float, runner: Runner) -> int:
-        waiting = self.turns.waiting[runner.key]
-        if waiting == 1 or runner.warm_up.useful_batch == 1:
-            return 1
-        limit_s = min(self.latency_objective_s, self.deadlines.earliest_s() - now_s)
-        return runner.warm_up.best_batch(waiting, limit_s / self.rate.slowdown(runner.key))
-
-    def _in_danger(self, now_s: float) -> list[Request]:
-        """Those who would come too late if they waited for all that is here."""
-        if self.turns.alone():
-            return []
-        end_s = now_s + self.forecast.drain_s()
-        return self.deadlines.until(end_s) if self.deadlines.earliest_s() < end_s else []
 
     def _finished(self, batch: Batch, results: Sequence[Result]) -> None:
         """A device has computed a batch, or given up."""
@@ -345,20 +330,9 @@ class Batcher:
             logger.exception("a batch could not be counted")
 
     def _drop_expired(self) -> None:
-        """Refuse those whose time is over; where others wait for the same graph, also those who have too little left.
-
-        Else a queue as long as its requests' time would be computed for nothing, each of them a little too late. One is
-        always left to be tried, or a graph that was slow once would never be seen to be fast again.
-        """
-        now_s = self.clock()
-        asking = self.forecast.asking
-        needed_s = {key: self.rate.batch_s(key, 1) for key in self.forecast.graphs() if asking(key) > 1}
-        for request in self.deadlines.until(now_s + max(needed_s.values(), default=0.0)):
-            key = request.runner.key
-            least_s = needed_s.get(key, 0.0) if request.waiting and asking(key) > 1 else 0.0
-            if request.deadline_s <= now_s + least_s:
-                request.fail(request.overdue())
-                self._withdraw(request)
+        for request in self.dealing.too_late(self.clock()):
+            request.fail(request.overdue())
+            self._withdraw(request)
 
     def _time_is_over(self) -> None:
         self._step()

@@ -1,13 +1,20 @@
 """Corpora small enough for every test run: drawn ones once a session, hand-written ones by function."""
 
+import gzip
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from training.corpora.affect_model import SyntheticAffect
 from training.corpora.pain_model import SyntheticPain
 from training.corpora.synthetic import synthesize_affwild2, synthesize_biovid
+
+from .bids_set import EVENTS, RATE_HZ, START_S, ramps
 
 SAMPLES_HEADER = "subject_id\tsubject_name\tclass_id\tclass_name\tsample_name"
 BIOSIGNALS = "time\tgsr\tecg\temg_trapezius\n0\t5.1\t10.0\t-3.0\n1953\t5.2\t11.0\t2.5\n3906\t5.3\t9.0\t-1.0\n"
@@ -71,6 +78,58 @@ def affwild2(tmp_path: Path) -> Callable[..., Path]:
             path = tmp_path / "videos" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(f"not looked into: {name}".encode())
+        return tmp_path
+
+    return write
+
+
+def rows() -> dict[str, Any]:
+    """Four rows of two people; the third has no voice."""
+    return {
+        "task": "classification",
+        "classes": ["calm", "tense"],
+        "label": np.array([0, 1, -1, 1]),
+        "group": np.array(["anna", "anna", "ben", "ben"]),
+        "voice": np.array([[1, 2], [3, np.nan], [np.nan, np.nan], [7, 8]], np.float32),
+        "eda": np.arange(24, dtype=np.float32).reshape(4, 1, 6),
+    }
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Callable[..., Path]:
+    """Write `rows()` with changes as features.npz; a change to None leaves the array out."""
+
+    def write(**changes: Any) -> Path:
+        arrays = {key: value for key, value in {**rows(), **changes}.items() if value is not None}
+        path = tmp_path / "features.npz"
+        np.savez(path, **arrays)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Callable[..., Path]:
+    """Write a data set of one run: person, values (n, C), JSON, events."""
+
+    def write(
+        person: str = "sub-01",
+        values: NDArray[np.float64] | None = None,
+        facts: dict[str, Any] | None = None,
+        events: str | None = EVENTS,
+        run: str = "task-heat",
+    ) -> Path:
+        folder = tmp_path / person / "func"
+        folder.mkdir(parents=True, exist_ok=True)
+        table = ramps() if values is None else values
+        lines = "\n".join("\t".join("n/a" if np.isnan(v) else f"{v:.6f}" for v in row) for row in table)
+        (folder / f"{person}_{run}_physio.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        about = {"SamplingFrequency": RATE_HZ, "StartTime": START_S, "Columns": ["skin", "respiratory"]}
+        units = {"skin": {"Units": "uS"}}
+        described = {key: value for key, value in {**about, **units, **(facts or {})}.items() if value is not None}
+        (folder / f"{person}_{run}_physio.json").write_text(json.dumps(described))
+        if events is not None:
+            (folder / f"{person}_{run}_events.tsv").write_text(events)
         return tmp_path
 
     return write

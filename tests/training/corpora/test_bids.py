@@ -1,6 +1,5 @@
 """Physiology in BIDS: recordings with their JSON, and events as rows of a corpus."""
 
-import gzip
 import json
 import re
 from collections.abc import Callable
@@ -9,176 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from models.spec import InputSpec, SignalSpec
 from training.corpora.bids import check_bids, read_bids
-from training.corpora.bids_physio import read_physio
 from training.corpora.bids_runs import age_band
 from training.corpora.clip import CorpusError
 
+from .bids_set import EVENTS, INPUTS, RATE_HZ, ramps
+
 Writer = Callable[..., Path]
-RATE_HZ, START_S = 50.0, -2.0
-INPUTS = InputSpec(
-    window_s=4.0,
-    hop_s=4.0,
-    signals={
-        "eda": SignalSpec(channels=("skin",), rate_hz=10),
-        "breath": SignalSpec(channels=("respiratory",), rate_hz=5),
-    },
-)
-EVENTS = "onset\tduration\ttrial_type\n1.0\t0\tlow\n6.0\t2\thigh\n11.0\t2\tn/a\n12.0\t2\tcue\n"
-
-
-def ramps(n: int = 1000) -> NDArray[np.float64]:
-    """20 s from -2 s on: skin conductance in volts of nothing, 3 + time; and breath, minus time."""
-    time_s = np.arange(n) / RATE_HZ + START_S
-    return np.stack([3 + time_s, -time_s], axis=1)
-
-
-@pytest.fixture
-def bids(tmp_path: Path) -> Writer:
-    """Write a data set of one run: person, values (n, C), JSON, events."""
-
-    def write(
-        person: str = "sub-01",
-        values: NDArray[np.float64] | None = None,
-        facts: dict[str, Any] | None = None,
-        events: str | None = EVENTS,
-        run: str = "task-heat",
-    ) -> Path:
-        folder = tmp_path / person / "func"
-        folder.mkdir(parents=True, exist_ok=True)
-        table = ramps() if values is None else values
-        lines = "\n".join("\t".join("n/a" if np.isnan(v) else f"{v:.6f}" for v in row) for row in table)
-        (folder / f"{person}_{run}_physio.tsv.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
-        about = {"SamplingFrequency": RATE_HZ, "StartTime": START_S, "Columns": ["skin", "respiratory"]}
-        units = {"skin": {"Units": "uS"}}
-        described = {key: value for key, value in {**about, **units, **(facts or {})}.items() if value is not None}
-        (folder / f"{person}_{run}_physio.json").write_text(json.dumps(described))
-        if events is not None:
-            (folder / f"{person}_{run}_events.tsv").write_text(events)
-        return tmp_path
-
-    return write
-
-
-def physio(root: Path) -> Path:
-    return next(root.glob("sub-*/func/*_physio.tsv.gz"))
-
-
-def test_a_recording_is_read_with_its_json(bids: Writer) -> None:
-    values = ramps()
-    values[3, 1] = np.nan
-
-    recording = read_physio(physio(bids(values=values)))
-
-    assert recording.columns == ("skin", "respiratory")
-    assert (recording.rate_hz, recording.start_s, recording.units) == (50.0, -2.0, {"skin": "uS"})
-    assert recording.file == "sub-01_task-heat_physio.tsv.gz"
-    assert recording.values.dtype == np.float64
-    np.testing.assert_allclose(recording.values, values.T, atol=1e-6)
-
-
-def test_json_files_above_are_inherited_and_the_nearer_one_wins(bids: Writer) -> None:
-    root = bids()
-    path = physio(root)
-    (path.parent / "sub-01_task-heat_physio.json").write_text(json.dumps({"Columns": ["skin", "respiratory"]}))
-    (root / "participants.tsv").write_text("participant_id\nsub-01\n")
-    (root / "physio.json").write_text(json.dumps({"SamplingFrequency": 1, "StartTime": 5}))
-    (root / "task-heat_physio.json").write_text(json.dumps({"SamplingFrequency": 25}))
-    (root / "task-cold_physio.json").write_text(json.dumps({"SamplingFrequency": 99}))
-
-    recording = read_physio(path)
-
-    assert (recording.rate_hz, recording.start_s) == (25.0, 5.0)
-
-
-@pytest.mark.parametrize(
-    ("facts", "sentence"),
-    [
-        (
-            {"SamplingFrequency": None},
-            "the JSON of sub-01_task-heat_physio.tsv.gz has no SamplingFrequency: expected a",
-        ),
-        ({"SamplingFrequency": "fast"}, "has no SamplingFrequency: expected a number"),
-        ({"SamplingFrequency": 0}, "sub-01_task-heat_physio.json says SamplingFrequency 0: expected 1 to 100000 Hz."),
-        ({"SamplingFrequency": 0.05}, "physio.json says SamplingFrequency 0.05: expected 1 to 100000 Hz."),
-        ({"SamplingFrequency": 1e12}, "physio.json says SamplingFrequency 1e+12: expected 1 to 100000 Hz."),
-        ({"StartTime": None}, "has no StartTime: expected a number"),
-        ({"Columns": None}, "has no Columns: expected a list of the table's column names"),
-        (
-            {"Columns": ["skin", "skin"]},
-            "the JSON of sub-01_task-heat_physio.tsv.gz names skin twice in Columns: expected each column once.",
-        ),
-        ({"Columns": ["skin"]}, "has 1000 lines of 2 finite numbers or n/a: expected 1 a line, and no header: skin."),
-    ],
-)
-def test_a_json_that_does_not_fit_is_named(bids: Writer, facts: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(CorpusError, match=re.escape(sentence)):
-        read_physio(physio(bids(facts=facts)))
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (gzip.compress(b"skin\trespiratory\n1\t2\n", mtime=0), "holds something that is not a number or n/a"),
-        (gzip.compress(b"1\t2\n3\n", mtime=0), "holds something that is not a number or n/a"),
-        (gzip.compress(b"", mtime=0), "is empty: expected a line for each sample"),
-        (gzip.compress(b"1\t2\n#3\t4\n5\t6\n", mtime=0), "holds something that is not a number or n/a: .*#3"),
-        (gzip.compress(b"1\t2\n3\t4 # cough\n", mtime=0), "holds something that is not a number or n/a: .*cough"),
-        (gzip.compress(b"1\t2\n" * 500, mtime=0)[:20], "cannot be read"),
-        (b"1\t2\n", "cannot be read"),
-    ],
-)
-def test_a_table_that_does_not_fit_is_named(bids: Writer, content: bytes, sentence: str) -> None:
-    path = physio(bids())
-    path.write_bytes(content)
-
-    with pytest.raises(CorpusError, match=f"sub-01_task-heat_physio.tsv.gz {sentence}"):
-        read_physio(path)
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_an_empty_line_would_move_all_samples_after_it_and_is_named(bids: Writer, end: str) -> None:
-    path = physio(bids())
-    path.write_bytes(gzip.compress(end.join(["1\t2", "3\t4", "", "5\t6", ""]).encode(), mtime=0))
-
-    with pytest.raises(CorpusError, match=r"physio\.tsv\.gz, line 3, is empty: expected a number or n/a in each"):
-        read_physio(path)
-
-
-def test_what_ends_the_last_line_is_no_sample(bids: Writer) -> None:
-    path = physio(bids())
-    path.write_bytes(gzip.compress(b"1\t2\r\n3\tn/a\r\n\r\n", mtime=0))
-
-    np.testing.assert_array_equal(read_physio(path).values, [[1, 3], [2, np.nan]])
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_sample(bids: Writer) -> None:
-    path = physio(bids())
-    path.write_bytes(gzip.compress(b"\xef\xbb\xbf1\t2\n3\t4\n", mtime=0))
-
-    np.testing.assert_array_equal(read_physio(path).values, [[1, 3], [2, 4]])
-
-
-def test_the_json_that_says_an_impossible_rate_is_named_once_where_it_is_inherited(bids: Writer) -> None:
-    bids("sub-02", values=ramps(900), facts={"SamplingFrequency": None})
-    root = bids("sub-01", facts={"SamplingFrequency": None})
-    (root / "participants.tsv").write_text("participant_id\nsub-01\nsub-02\n")
-    (root / "physio.json").write_text(json.dumps({"SamplingFrequency": 1e6}))
-
-    lines = check_bids(root)
-
-    assert lines[:2] == [
-        "problem: physio.json says SamplingFrequency 1e+06: expected 1 to 100000 Hz.",
-        "2 runs of 2 people, 0 recordings that can be read",
-    ]
-
-
-@pytest.mark.parametrize("rate_hz", [1.0, 100_000.0])
-def test_the_lowest_and_the_highest_rate_are_read(bids: Writer, rate_hz: float) -> None:
-    assert read_physio(physio(bids(facts={"SamplingFrequency": rate_hz}))).rate_hz == rate_hz
 
 
 def test_a_window_that_holds_no_sample_is_one_sentence(bids: Writer) -> None:
@@ -189,16 +27,6 @@ def test_a_window_that_holds_no_sample_is_one_sentence(bids: Writer) -> None:
         CorpusError, match=r"^inputs\.window_s is 0\.4: expected at least a sample of sub-01.*, at 1 Hz\.$"
     ):
         read_bids(root, short, ("low", "high"), "pain")
-
-
-def test_a_recording_without_json_is_named(bids: Writer) -> None:
-    path = physio(bids())
-    (path.parent / "sub-01_task-heat_physio.json").unlink()
-
-    with pytest.raises(
-        CorpusError, match=r"physio\.tsv\.gz has no JSON: expected sub-01_task-heat_physio\.json beside"
-    ):
-        read_physio(path)
 
 
 def test_each_event_of_a_type_becomes_a_row(bids: Writer) -> None:
@@ -295,21 +123,6 @@ def test_a_unit_that_some_do_not_give_is_said_with_their_number(bids: Writer) ->
     assert corpus.notes[-1] == "eda: no JSON of 1 of 3 runs gives the unit of skin in S: taken as millionths of it."
 
 
-def test_the_check_names_units_that_cannot_be(bids: Writer) -> None:
-    columns = {"Columns": ["GSR_left", "respiratory"], "GSR_left": {"Units": "kOhm"}, "respiratory": {"Units": "cm"}}
-
-    lines = check_bids(bids(facts=columns))
-
-    assert lines[:3] == [
-        "problem: the JSON of sub-01_task-heat_physio.tsv.gz gives GSR_left the unit 'kOhm': expected siemens for eda, "
-        "such as uS or microsiemens.",
-        "note: the unit 'cm' of respiratory is neither siemens nor volt: a recipe cannot read it as eda or emg.",
-        "1 runs of 1 people, 1 recordings that can be read",
-    ]
-    understood = columns | {"GSR_left": {"Units": "microsiemens"}, "respiratory": {"Units": "V"}}
-    assert check_bids(bids(facts=understood))[0] == "1 runs of 1 people, 1 recordings that can be read"
-
-
 def test_short_gaps_are_filled_and_long_ones_leave_the_row_unobserved(bids: Writer) -> None:
     values = ramps()
     values[160:190, 0] = np.nan  # 0.6 s of the first event's 4 s
@@ -337,17 +150,6 @@ def test_events_that_are_not_observed_are_counted(bids: Writer) -> None:
     in_ms = bids(events="onset\ttrial_type\n1000\tlow\n6000\thigh\n")
     with pytest.raises(CorpusError, match=r"^all 2 events lie outside the recordings of their runs, or in gaps: exp"):
         read_bids(in_ms, INPUTS, ("low", "high"), "pain")
-
-
-def test_the_check_compares_onsets_with_recordings(bids: Writer) -> None:
-    name = "sub-01_task-heat_events.tsv"
-
-    some = check_bids(bids(events="onset\ttrial_type\n-2\tlow\n17.9\thigh\n18\thigh\n"))
-    every = check_bids(bids(events="onset\ttrial_type\n1000\tlow\n6000\thigh\n"))
-
-    outside = "events begin outside the recordings, which last from -2 to 18 s; the first has the onset"
-    assert some[0] == f"note: {name}: 1 of 3 {outside} 18."
-    assert every[0] == f"problem: {name}: 2 of 2 {outside} 1000."
 
 
 def test_two_levels_at_one_time_would_be_two_labels_of_one_signal(bids: Writer) -> None:
@@ -425,61 +227,6 @@ def test_a_recording_in_another_persons_folder_is_named(bids: Writer) -> None:
     sentence = "sub-02/func/sub-01_task-heat_physio.tsv.gz is named after sub-01: expected a name with sub-02."
     with pytest.raises(CorpusError, match=re.escape(sentence)):
         read_bids(root, INPUTS, ("low", "high"), "pain")
-
-
-def test_the_check_counts_who_is_in_participants_tsv_and_says_who_is_not(bids: Writer) -> None:
-    bids("sub-01")
-    root = bids("sub-02", values=ramps()[:990])
-    people = "participant_id\tsex\tage\nsub-01\tF\t40\n02\tM\t40\n"
-    (root / "participants.tsv").write_text(people)
-
-    lines = check_bids(root)
-
-    assert lines[:2] == [
-        "note: participants.tsv has no line for sub-02: sex and age are unknown.",
-        "note: participants.tsv names 02, of whom there is no recording.",
-    ]
-    assert [line for line in lines if line.startswith(("sex", "age"))] == [
-        "age 36-50: 1 people", "age unknown: 1 people", "sex female: 1 people", "sex unknown: 1 people",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("people", "sentence"),
-    [
-        ("participant_id,sex\nsub-01,F\n", "participants.tsv has no column participant_id: expected a header"),
-        ("participant_id\tsex\nsub-01\tF\nsub-01\tM\n\t\n\t\n", "participants.tsv has two lines of sub-01: expected"),
-    ],
-)
-def test_the_check_finds_participants_that_the_training_would_refuse(bids: Writer, people: str, sentence: str) -> None:
-    root = bids()
-    (root / "participants.tsv").write_text(people)
-
-    assert check_bids(root)[0].startswith(f"problem: {sentence}")
-    with pytest.raises(CorpusError, match=re.escape(sentence)):
-        read_bids(root, INPUTS, ("low", "high"), "pain")
-
-
-def test_the_check_lists_problems_recordings_events_and_people(bids: Writer) -> None:
-    bids("sub-01")
-    bids("sub-02")  # the same recording as sub-01's
-    root = bids("sub-03", facts={"StartTime": None}, values=ramps()[:900])
-
-    lines = check_bids(root)
-
-    assert lines == [
-        "problem: the JSON of sub-03_task-heat_physio.tsv.gz has no StartTime: expected a number.",
-        "problem: sub-01/func/sub-01_task-heat_physio.tsv.gz and sub-02/func/sub-02_task-heat_physio.tsv.gz are the "
-        "same file: expected a recording of its own for each clip.",
-        "3 runs of 3 people, 2 recordings that can be read",
-        "columns skin, respiratory at 50 Hz: 2 recordings",
-        "trial_type cue: 3 events",
-        "trial_type high: 3 events",
-        "trial_type low: 3 events",
-        "person sub-01: 3 events",
-        "person sub-02: 3 events",
-        "person sub-03: 3 events",
-    ]
 
 
 @pytest.mark.parametrize(

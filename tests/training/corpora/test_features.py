@@ -1,50 +1,21 @@
 """Feature corpora: both file formats give the same corpus, and what is wrong is named with its file and key."""
 
-import json
 import pickle
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from models.spec import FeatureSpec, InputSpec, SignalSpec
 from training.corpora.clip import CorpusError
 from training.corpora.feature_corpus import require_inputs
-from training.corpora.features import check_features, read_features, write_features
+from training.corpora.features import read_features, write_features
 
 NAN = np.nan
 Writer = Callable[..., Path]
-
-
-def rows() -> dict[str, Any]:
-    """Four rows of two people; the third has no voice."""
-    return {
-        "task": "classification",
-        "classes": ["calm", "tense"],
-        "label": np.array([0, 1, -1, 1]),
-        "group": np.array(["anna", "anna", "ben", "ben"]),
-        "voice": np.array([[1, 2], [3, NAN], [NAN, NAN], [7, 8]], np.float32),
-        "eda": np.arange(24, dtype=np.float32).reshape(4, 1, 6),
-    }
-
-
-@pytest.fixture
-def npz(tmp_path: Path) -> Writer:
-    """Write `rows()` with changes as features.npz; a change to None leaves the array out."""
-
-    def write(**changes: Any) -> Path:
-        arrays = {key: value for key, value in {**rows(), **changes}.items() if value is not None}
-        path = tmp_path / "features.npz"
-        np.savez(path, **arrays)
-        return path
-
-    return write
 
 
 def test_an_npz_becomes_a_corpus(npz: Writer) -> None:
@@ -258,133 +229,12 @@ def test_a_file_is_written_whole_or_not_at_all(npz: Writer, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def parquet(path: Path, columns: dict[str, Any], metadata: object) -> Path:
-    table = pa.table(columns).replace_schema_metadata({"pkdot": json.dumps(metadata)})
-    pq.write_table(table, path)
-    return path
-
-
-def test_parquet_columns_of_a_modality_come_together(tmp_path: Path) -> None:
-    path = parquet(
-        tmp_path / "study.parquet",
-        {
-            "label": pa.array([0, 1, None]),
-            "group": pa.array(["anna", "anna", "ben"]).dictionary_encode(),
-            "face.smile": [0.5, None, 0.25],
-            "face.frown": [1, 2, 3],
-            "eda": pa.array([[[1.0, 2.0]], None, [[3.0, 4.0]]]),
-        },
-        {"task": "classification", "classes": ["calm", "tense"]},
-    )
-
-    corpus = read_features(path)
-
-    assert corpus.name == "study"
-    assert corpus.labels.tolist() == [0, 1, -1]
-    assert corpus.group == ("anna", "anna", "ben")
-    np.testing.assert_array_equal(corpus.modalities["face"], np.array([[0.5, 1], [NAN, 2], [0.25, 3]], np.float32))
-    np.testing.assert_array_equal(corpus.modalities["eda"], np.array([[[1, 2]], [[NAN, NAN]], [[3, 4]]], np.float32))
-    assert corpus.observed("eda").tolist() == [True, False, True]
-
-
-def test_parquet_values_are_columns_with_their_names(tmp_path: Path) -> None:
-    columns = {"label_fear": [1.0, 2.0], "label_joy": [3.0, 4.0], "group": ["a", "b"], "x.y": [0.0, 1.0]}
-
-    corpus = read_features(parquet(tmp_path / "a.parquet", columns, {"task": "regression"}))
-    turned = read_features(parquet(tmp_path / "b.parquet", columns, {"task": "regression", "values": ["joy", "fear"]}))
-
-    assert (corpus.values, corpus.labels.tolist()) == (("fear", "joy"), [[1, 3], [2, 4]])
-    assert (turned.values, turned.labels.tolist()) == (("joy", "fear"), [[3, 1], [4, 2]])
-
-
-@pytest.mark.parametrize(
-    ("change", "metadata", "sentence"),
-    [
-        (
-            {"eda": [[1.0], [1.0, 2.0]]},
-            {},
-            "f.parquet: column eda is list<element: double>: expected text, numbers, or",
-        ),
-        ({"eda": [b"x", b"y"]}, {}, "f.parquet: column eda is binary"),
-        ({"face.b": ["x", "y"]}, {}, "f.parquet: column face.b holds <U1: expected a number a row."),
-        ({"face": [[1.0], [2.0]]}, {}, "f.parquet has a column face and face.<feature>: expected one of the two."),
-        ({"label_a": [1.0, 2.0]}, {}, "f.parquet has the columns label_a: expected label alone, or label_"),
-        ({}, {"classes": 3}, "f.parquet: classes in pkdot's metadata: expected a text, true or false, or texts."),
-        ({}, {"task": "love"}, "f.parquet: task is 'love'"),
-        ({"group": pa.array(["a", None])}, {}, "f.parquet: group is <U1 (2,), empty in row 1"),
-    ],
-)
-def test_a_bad_table_is_named_with_its_column(
-    tmp_path: Path, change: dict[str, Any], metadata: dict[str, Any], sentence: str
-) -> None:
-    columns = {"label": [0, 1], "group": ["a", "b"], "face.a": [1.0, 2.0]}
-    about = {"task": "classification", "classes": ["x", "y"]}
-    path = parquet(tmp_path / "f.parquet", {**columns, **change}, {**about, **metadata})
-
-    with pytest.raises(CorpusError, match=re.escape(sentence)):
-        read_features(path)
-
-
-def test_columns_of_any_type_that_holds_text_numbers_or_truth_values_can_have_nulls(tmp_path: Path) -> None:
-    columns = {
-        "label": pa.array([0, None, 1], type=pa.uint8()),
-        "group": pa.array(["anna", "ben", "ben"], type=pa.string_view()),
-        "face.smile": pa.array([True, None, False]),
-        "face.frown": pa.array([1, 2, None], type=pa.uint16()),
-        "face.gaze": pa.array([Decimal("0.25"), None, Decimal("-1.50")]),
-        "eda": pa.array([[Decimal(1), Decimal(2)], None, [Decimal(3), None]]),
-    }
-
-    corpus = read_features(parquet(tmp_path / "f.parquet", columns, {"task": "classification", "classes": ["x", "y"]}))
-
-    assert corpus.labels.tolist() == [0, -1, 1]
-    assert corpus.group == ("anna", "ben", "ben")
-    np.testing.assert_array_equal(corpus.modalities["face"], [[1, 1, 0.25], [NAN, 2, NAN], [0, NAN, -1.5]])
-    np.testing.assert_array_equal(corpus.modalities["eda"], [[1, 2], [NAN, NAN], [3, NAN]])
-
-
-def test_truth_values_are_no_labels(tmp_path: Path) -> None:
-    for label in ([True, False], [True, None]):
-        columns = {"label": pa.array(label), "group": ["anna", "ben"], "face.smile": [1.0, 2.0]}
-        path = parquet(tmp_path / "f.parquet", columns, {"task": "classification", "classes": ["x", "y"]})
-
-        with pytest.raises(CorpusError, match=r"label is .*: expected whole numbers from 0 to 1"):
-            read_features(path)
-
-
 def test_no_one_of_several_values_is_called_as_their_mean_is(npz: Writer) -> None:
     path = npz(task="regression", classes=None, values=["mean", "low"], label=np.ones((4, 2)))
 
     with pytest.raises(CorpusError, match=r"values has mean: expected another name, since ccc_mean is the mean over a"):
         read_features(path)
     assert read_features(npz(task="regression", classes=None, values=["mean"], label=np.ones(4))).values == ("mean",)
-
-
-def test_text_that_is_not_utf8_is_named_with_its_column(tmp_path: Path) -> None:
-    offsets, letters = np.array([0, 1, 2], np.int32), pa.py_buffer(b"\xff\xfe")
-    latin = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets.tobytes()), letters])
-    about = {"task": "classification", "classes": ["x", "y"]}
-    columns = {"label": [0, 1], "group": ["a", "b"], "face.abcd": [1.0, 2.0]}
-
-    path = parquet(tmp_path / "f.parquet", {**columns, "group": latin}, about)
-    with pytest.raises(CorpusError, match=r"^f\.parquet: column group holds text that is not UTF-8: expected UTF-8\.$"):
-        read_features(path)
-
-    whole = parquet(tmp_path / "f.parquet", columns, about).read_bytes()
-    path.write_bytes(whole.replace(b"face.abcd", b"face.\xff\xfe\xff\xfe"))
-    with pytest.raises(
-        CorpusError, match=r"^f\.parquet: a column's name or the metadata is not UTF-8: expected UTF-8 te"
-    ):
-        read_features(path)
-
-
-def test_a_damaged_table_is_one_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "f.parquet"
-    path.write_bytes(b"PAR1 no more")
-
-    with pytest.raises(CorpusError, match=r"f\.parquet is cut short or no Parquet file") as caught:
-        read_features(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_shapes_must_be_those_of_the_recipe(npz: Writer) -> None:
@@ -408,127 +258,3 @@ def test_shapes_must_be_those_of_the_recipe(npz: Writer) -> None:
         CorpusError, match=r"a row of voice is 2, but inputs\.features\.voice says 3: expected its shape"
     ):
         require_inputs(corpus, longer, ["voice"])
-
-
-def test_the_check_lists_every_problem(npz: Writer) -> None:
-    lines = check_features(
-        npz(label=np.array([0, 1, 5, 1]), eda=np.zeros((3, 1)), split=np.array(["train", "test"] * 2))
-    )
-
-    assert [line.split(":")[2].split()[0] for line in lines] == ["label", "split", "split", "eda"]
-    assert all(line.startswith("problem: features.npz: ") for line in lines)
-
-
-def test_the_check_counts_classes_people_and_what_is_missing(npz: Writer) -> None:
-    lines = check_features(npz(name="study", split=np.array(["train", "train", "test", "test"])))
-
-    assert lines == [
-        "study: classification, 4 rows of 2 people in 4 clips",
-        "split test: 2 rows",
-        "split train: 2 rows",
-        "class calm: 1 rows",
-        "class tense: 2 rows",
-        "without a label: 1 rows",
-        "modality voice: 2, 1 rows missing, 1 values missing in the others",
-        "modality eda: 1 × 6, 0 rows missing, 0 values missing in the others",
-        "person anna: 2 rows",
-        "person ben: 2 rows",
-    ]
-
-
-def test_the_check_names_what_no_row_has(npz: Writer) -> None:
-    voice = np.full((4, 2), NAN, np.float32)
-
-    lines = check_features(npz(classes=["calm", "tense", "lost"], label=np.array([1, 1, -1, 1]), voice=voice))
-
-    assert lines[:4] == [
-        "problem: voice is missing in every row: expected a row that has it.",
-        "problem: every labelled row is of the class tense: expected at least two classes.",
-        "note: no row is of the class lost.",
-        "note: no row is of the class calm.",
-    ]
-
-
-def test_the_check_names_a_class_that_only_the_test_people_have(npz: Writer) -> None:
-    said = "rows of the class tense are in the split test only: nothing can learn it from the others."
-    split = np.array(["train", "train", "test", "test"])
-
-    assert check_features(npz(label=np.array([0, -1, 0, 1]), split=split))[0] == f"note: {said}"
-    for label, own in (([0, -1, 0, 1], None), ([0, 1, 0, 1], split), ([0, 1, 0, 0], split)):
-        assert not [line for line in check_features(npz(label=np.array(label), split=own)) if said in line]
-
-
-def test_the_check_names_people_who_only_differ_in_capitals(npz: Writer) -> None:
-    lines = check_features(npz(group=np.array(["P01", "p01", "p01", "b"])))
-
-    assert lines[0] == "note: group has P01 and p01, who count as two people."
-    assert [line for line in lines[1:] if line.startswith("note: ")] == []
-
-
-def test_the_check_says_where_rows_are_scored_by_themselves(npz: Writer) -> None:
-    own = np.array(["a", "a", "b", "b"])  # calm and tense in anna's, tense and no label in ben's
-
-    lines = check_features(npz(name="study", clip=own, label=np.array([0, 1, 1, -1])))
-
-    assert lines[:2] == [
-        "note: 1 of 2 recordings have windows of several classes, each of which is scored by itself.",
-        "study: classification, 4 rows of 2 people in 2 clips",
-    ]
-    assert not [line for line in check_features(npz(clip=own, label=np.array([1, 1, -1, 0]))) if "several" in line]
-
-
-def test_the_check_gives_the_range_of_values(npz: Writer) -> None:
-    lines = check_features(npz(task="regression", classes=None, values=["pain"], label=np.array([3.5, NAN, -1, 0])))
-
-    assert "pain: 3 rows, -1 to 3.5" in lines
-    assert "without a label: 1 rows" in lines
-
-
-def test_rows_that_stand_in_two_people_or_splits_are_leaks(npz: Writer) -> None:
-    eda = np.arange(40, dtype=np.float32).reshape(4, 10)
-    eda[2] = eda[1]  # ben's first row is anna's second
-    eda[3] = eda[0]
-    voice = np.array([[1, 2], [3, 4], [1, 2], [5, 6]], np.float32)  # two numbers may be alike by chance
-
-    lines = check_features(npz(eda=eda, voice=voice, split=np.array(["train", "train", "test", "test"])))
-
-    assert lines[:4] == [
-        "problem: eda is the same in rows of two splits, 2 times: first in row 0 (train) and row 3 (test).",
-        "problem: eda is the same in rows of two people, 2 times: first in row 0 (anna) and row 3 (ben).",
-        "note: voice is the same in rows of two splits, once: in row 0 (train) and row 2 (test).",
-        "note: voice is the same in rows of two people, once: in row 0 (anna) and row 2 (ben).",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "said"),
-    [
-        ("anna", "anna ", "'anna' and 'anna '"),  # padded, as tables of fixed width are
-        ("Zo\u00eb", "Zoe\u0308", r"'Zoe\\u0308' and 'Zo\\xeb'"),  # the same letters on the screen
-        ("anna k", "anna  k", "'anna  k' and 'anna k'"),
-    ],
-)
-def test_a_person_in_two_spellings_would_be_dealt_as_two_and_is_refused(
-    npz: Writer, one: str, other: str, said: str
-) -> None:
-    group = np.array([one, other, "ben", "ben"])
-
-    sentence = f"group has {said}: expected one spelling of each person, spaces and accents included"
-    assert check_features(npz(group=group))[0].startswith("problem: features.npz: group has ")
-    with pytest.raises(CorpusError, match=rf"^features\.npz: {sentence}\.$"):
-        read_features(npz(group=group))
-
-
-def test_names_that_look_different_are_of_different_people(npz: Writer) -> None:
-    group = ("1", "01", "Zoe", "Zo\u00eb")
-
-    assert read_features(npz(group=np.array(group))).group == group
-
-
-def test_one_persons_repeated_rows_and_missing_rows_are_no_leak(npz: Writer) -> None:
-    eda = np.arange(40, dtype=np.float32).reshape(4, 10)
-    eda[1] = eda[0]
-    eda[2:] = NAN
-    eda[3] = np.arange(10) + 100
-
-    assert not [line for line in check_features(npz(eda=eda)) if "the same" in line]

@@ -22,7 +22,7 @@ from models.inputs.face.face import FaceTracker
 from service.server import Server
 from tests import loopback
 
-from ..predict.test_streaming import WAIT_S, gate_frames
+from ..predict.lines import WAIT_S, gate_frames
 
 ROOT = Path(__file__).parents[3]
 HEAD = (

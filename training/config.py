@@ -189,6 +189,15 @@ class RunConfig(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def somebody_is_new_where_sets_hold_for_a_new_person(self) -> Self:
+        if self.splits.protocol == "clip-kfold" and self.calibration.few_people != "none":
+            raise ValueError(
+                f"calibration.few_people: {self.calibration.few_people} does nothing beside splits.protocol clip-kfold: "
+                "every person trains there, so that no set or interval is given; leave one of them out"
+            )
+        return self
+
     @property
     def task(self) -> Task:
         task = TASKS.get(self.corpus.kind, self.corpus.task)

@@ -52,7 +52,10 @@ class Entry(Generic[A]):
 
 
 class AnswerStore(Generic[A]):
-    """Answers by key, in memory. The oldest goes first, by time or for want of room."""
+    """Answers by key, in memory. The oldest goes first, by time or for want of room.
+
+    What holds no answer takes no room: a key that is at work goes only where there are too many keys.
+    """
 
     def __init__(
         self, *, max_entries: int, max_bytes: int, lifetime_s: float, clock: Callable[[], float] = time.monotonic
@@ -80,7 +83,10 @@ class AnswerStore(Generic[A]):
         return entry
 
     def keep(self, key: Hashable, claimed: Entry[A], answer: A) -> None:
-        """Keep the answer from now on for `lifetime_s`."""
+        """Keep the answer from now on for `lifetime_s`, unless the key has come to stand for another payload."""
+        known = self.entries.get(key)
+        if known is not None and known.digest != claimed.digest:
+            return
         self.remove(key)
         kept = answer if answer.size <= self.max_bytes // LARGEST_SHARE else None
         self.put(key, Entry(claimed.digest, claimed.run, self.clock() + self.lifetime_s, kept))
@@ -88,7 +94,9 @@ class AnswerStore(Generic[A]):
     def put(self, key: Hashable, entry: Entry[A]) -> None:
         self.entries[key] = entry
         self.bytes += entry.answer.size if entry.answer is not None else 0
-        while len(self.entries) > self.max_entries or self.bytes > self.max_bytes:
+        while self.bytes > self.max_bytes:
+            self.remove(next(key for key, entry in self.entries.items() if entry.answer is not None))
+        while len(self.entries) > self.max_entries:
             self.remove(next(iter(self.entries)))
 
     def drop_expired(self) -> None:

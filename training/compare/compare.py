@@ -79,7 +79,8 @@ def check_methods(config: RunConfig, methods: Sequence[str]) -> None:
             student = method.change(config.student)
         except ValidationError as error:
             raise ConfigError(f"the row {name!r} cannot be made from {config.name}: student: {reason(error)}") from None
-        if student.bank and "OT" in method.terms and method.teacher not in ("joint", "shuffled"):
+        of_another = "OT" in method.terms and method.teacher not in ("joint", "shuffled")
+        if student.bank and (of_another or "OT to labels" in method.terms):
             raise ConfigError(
                 f"the row {name!r} cannot be made from {config.name}: student.bank holds what the joint teacher says, "
                 "and this row has another; leave the row or the bank out"

@@ -130,24 +130,29 @@ def _kd(spec: TermSpec) -> nn.Module:
     )
 
 
-def _ot_to_labels(spec: TermSpec) -> nn.Module:
-    """The control that knows no privileged signal: similarity is [y_i = y_j], or the mean -|y_i - y_j| over values."""
-    c = spec.config
+class OTToLabels(StructuralOT):
+    """The control that knows no privileged signal: similarity is [y_i = y_j], or the mean -|y_i - y_j| over values.
 
-    def loss(seen: Seen) -> Tensor:
+    The student's side has the recipe's options as in PKDOT's term, so that the two differ in what they are told alone.
+    """
+
+    def __init__(self, spec: TermSpec) -> None:
+        super().__init__(spec)
+        self.standardised = spec.standardised
+
+    def forward(self, seen: Seen) -> Tensor:
         labelled = has_target(seen.targets)
-        z, targets = seen.student.z[labelled], seen.targets[labelled]
+        z, targets, c = seen.student.z[labelled], seen.targets[labelled], self.config
         if len(z) < 2:
             return 0.0 * seen.student.z.sum()
         if targets.ndim == 1:
             s_labels = (targets[:, None] == targets[None, :]).to(z.dtype)  # (B, B)
         else:
-            values = spec.standardised(targets)
+            values = self.standardised(targets)
             s_labels = -(values[:, None] - values[None, :]).abs().mean(2)  # (B, B)
-        rows = profiles(similarity(z), s_labels, k=min(c.k, len(z)), anchors=c.anchors, normalise=c.normalise)
-        return sinkhorn_divergence(*rows, blur=c.blur)
-
-    return Formula(loss)
+        s_student = similarity(less_the_mean(self.projection(z), seen.person[labelled], c))
+        rows = profiles(s_student, s_labels, k=min(c.k, len(z)), anchors=c.anchors, normalise=c.normalise)
+        return sinkhorn_divergence(*rows, blur=c.blur, pair_cost=c.pair_cost, apart=apart(targets, c))
 
 
 def _of_z(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[TermSpec], nn.Module]:
@@ -157,7 +162,7 @@ def _of_z(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[TermSpec], nn.M
 TERMS: Mapping[str, Callable[[TermSpec], nn.Module]] = MappingProxyType(
     {
         "OT": StructuralOT,
-        "OT to labels": _ot_to_labels,
+        "OT to labels": OTToLabels,
         "KD": _kd,
         "features": _of_z(point.feature_loss),
         "cosine": _of_z(point.cosine_loss),

@@ -57,6 +57,30 @@ def test_a_key_stands_for_its_first_payload_while_that_is_at_work_and_afterwards
     assert answers.claim("k", b"other", "run").answer is None
 
 
+def test_answers_of_others_do_not_drive_out_a_key_that_is_at_work() -> None:
+    answers = store(Clock(), room=100)
+    answers.claim("k", b"p", "run")
+    for name in "abcdefgh":
+        ask_and_keep(answers, name, Sized(name, 25))
+
+    with pytest.raises(IdempotencyMismatch):
+        answers.claim("k", b"other", "run")
+    assert [name for name in "abcdefgh" if answers.claim(name, b"p", "run").answer] == ["e", "f", "g", "h"]
+
+
+def test_a_run_that_outlives_its_key_does_not_take_the_key_from_a_later_payload() -> None:
+    clock = Clock()
+    answers = store(clock)
+    early = answers.claim("k", b"early", "run")
+    clock.now_s = 60
+    late = answers.claim("k", b"late", "another run")
+
+    answers.keep("k", early, Sized("of the early one"))
+    assert answers.claim("k", b"late", "another run").answer is None
+    answers.keep("k", late, Sized("of the late one"))
+    assert answers.claim("k", b"late", "another run").answer == Sized("of the late one")
+
+
 def test_a_repeat_is_told_which_run_was_begun_for_its_key() -> None:
     answers = store(Clock())
     answers.claim("k", b"p", "bundle 1")

@@ -327,6 +327,7 @@ def test_a_row_that_does_not_converge_leaves_nothing_to_go_on_from(
         ({"projection": 16}, "PKDOT, bank", "student: bank is 128, beside which projection=16 would do nothing"),
         ({"bank": 8}, "PKDOT, projected", "student: bank is 8, beside which projection=32 would do nothing"),
         ({"bank": 8}, "PKDOT from privileged", "student.bank holds what the joint teacher says"),
+        ({"bank": 8}, "PKDOT from labels", "student.bank holds what the joint teacher says"),
     ],
 )
 def test_a_row_that_does_not_go_with_the_recipe_is_refused_before_anything_is_run(

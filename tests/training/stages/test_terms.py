@@ -137,6 +137,26 @@ def test_ot_to_labels_is_zero_where_the_student_stands_as_the_labels_do(toy_sett
     assert loss(torch.eye(8), torch.full((8,), -1)) == 0.0
 
 
+def test_ot_to_labels_has_the_options_of_the_term_whose_control_it_is(toy_setting: MakeSetting) -> None:
+    setting = toy_setting("pain")
+    targets, nobody = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), said(torch.full((8, 3), torch.nan))
+    z, turned = torch.eye(3)[targets], torch.randn(8, 3, generator=torch.Generator().manual_seed(3))
+
+    def loss(z: torch.Tensor, **options: object) -> float:
+        config = setting.config.student.model_copy(update={"k": 8, **options})
+        term = TERMS["OT to labels"](spec_of(setting)._replace(config=config))
+        return float(term(Seen(said(z), nobody, targets, torch.zeros(8))))
+
+    assert loss(z + 5, centre="batch") == pytest.approx(loss(z, centre="batch"), abs=1e-5)
+    assert abs(loss(z + 5) - loss(z)) > 0.1
+    alike = (targets[:, None] == targets[None, :]).float()
+    cosines = torch.nn.functional.cosine_similarity(turned[:, None], turned[None, :], dim=2)
+    paired = 0.5 * (cosines - cosines.min() - alike).square().sum(1).mean()
+    assert loss(turned, pair_cost=100.0) == pytest.approx(float(paired), rel=1e-4)
+    narrow = spec_of(setting)._replace(config=setting.config.student.model_copy(update={"projection": 2}))
+    assert [tuple(p.shape) for p in TERMS["OT to labels"](narrow).parameters()] == [(2, setting.config.network.dim)]
+
+
 def test_a_shuffled_teacher_says_the_same_of_others(toy_setting: MakeSetting) -> None:
     setting = toy_setting("pain")
     teacher, batch = setting.new_teacher(("face", "eda")).eval(), next(iter(setting.some_batches()))

@@ -193,7 +193,7 @@ class RunConfig(Config):
     def somebody_is_new_where_sets_hold_for_a_new_person(self) -> Self:
         if self.splits.protocol == "clip-kfold" and self.calibration.few_people != "none":
             raise ValueError(
-                f"calibration.few_people: {self.calibration.few_people} does nothing beside splits.protocol clip-kfold: "
+                f"calibration.few_people: {self.calibration.few_people} does nothing with splits.protocol clip-kfold: "
                 "every person trains there, so that no set or interval is given; leave one of them out"
             )
         return self

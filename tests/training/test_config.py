@@ -98,7 +98,7 @@ def test_a_wrong_value_is_one_sentence_with_its_key(override: str, complaint: st
 def test_no_nets_are_trained_for_sets_that_clip_kfold_never_gives() -> None:
     both = ["splits.protocol=clip-kfold", "calibration.few_people=out-of-fold"]
 
-    with pytest.raises(ConfigError, match=r"calibration\.few_people: out-of-fold does nothing beside splits\.protocol"):
+    with pytest.raises(ConfigError, match=r"calibration\.few_people: out-of-fold does nothing with splits\.protocol"):
         load_config(RECIPES / "synthetic-pain.yaml", both)
     for one in both:
         load_config(RECIPES / "synthetic-pain.yaml", [one])

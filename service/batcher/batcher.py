@@ -86,16 +86,7 @@ class Batcher:
         """When a batch finished, or work came to idle devices; while other batches run, when the oldest began."""
         self.slowest_warm_up_s = 0.0
         self.forecast = Forecast(self.threads, self.lines, self.in_hand, self.rate, clock)
-        self.dealing = Dealing(
-            self.threads,
-            ahead,
-            latency_objective_s,
-            self.turns,
-            self.in_hand,
-            self.deadlines,
-            self.rate,
-            self.forecast,
-        )
+        self.dealing = Dealing(self.forecast, self.turns, self.deadlines, ahead, latency_objective_s)
         self.accepting = self.stepping = False
         self.alarm = Alarm(clock, self._time_is_over)
         self.drained = asyncio.Event()

@@ -1,13 +1,12 @@
 """Which device gets the next batch, how large it may be, and who cannot wait for the turn, or not at all any more."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from service.batcher.batch import Batch, Request
+from service.batcher.batch import Request
 from service.batcher.deadlines import Deadlines
-from service.batcher.drain_rate import DrainRate
 from service.batcher.forecast import Forecast
 from service.batcher.turns import Turns
 from service.runtime.device import Runner
@@ -20,34 +19,32 @@ AHEAD_S: Final = 0.02
 class Dealing:
     """Looks at the batcher's own queue and batches, and changes nothing of them."""
 
-    threads: Counter[int]
-    """That compute, of each device."""
+    forecast: Forecast
+    turns: Turns[Request]
+    """Those who wait for a device."""
+    deadlines: Deadlines[Request]
     ahead: int
     """Full batches that may wait at a device beside those that compute."""
     latency_objective_s: float
-    turns: Turns[Request]
-    in_hand: Sequence[Batch]
-    deadlines: Deadlines[Request]
-    rate: DrainRate
-    forecast: Forecast
 
     def device(self) -> int | None:
         """The one that has least to do, if it may have another batch.
 
         One that computes already gets only a full batch, since others gain nothing.
         """
-        given = Counter(batch.device for batch in self.in_hand)
-        device = min(self.threads, key=given.__getitem__)
+        given = Counter(batch.device for batch in self.forecast.in_hand)
+        device = min(self.forecast.threads, key=given.__getitem__)
         return device if not given[device] or self.takes_more(device, given[device]) else None
 
     def takes_more(self, device: int, given: int) -> bool:
         """Whether a device that has `given` batches may have one more of those whose turn it is."""
-        if given >= self.threads[device] + self.ahead:
+        threads = self.forecast.threads[device]
+        if given >= threads + self.ahead:
             return False
         key, useful = self.turns.first().runner.key, self.turns.first().runner.warm_up.useful_batch
         if self.turns.waiting[key] < useful:
             return False
-        return given < self.threads[device] or self.rate.batch_s(key, useful) <= AHEAD_S
+        return given < threads or self.forecast.rate.batch_s(key, useful) <= AHEAD_S
 
     def size(self, now_s: float, runner: Runner) -> int:
         """How many items of this graph to run together."""
@@ -55,7 +52,7 @@ class Dealing:
         if waiting == 1 or runner.warm_up.useful_batch == 1:
             return 1
         limit_s = min(self.latency_objective_s, self.deadlines.earliest_s() - now_s)
-        return runner.warm_up.best_batch(waiting, limit_s / self.rate.slowdown(runner.key))
+        return runner.warm_up.best_batch(waiting, limit_s / self.forecast.rate.slowdown(runner.key))
 
     def in_danger(self, now_s: float) -> list[Request]:
         """Those who would come too late if they waited for all that is here."""
@@ -72,7 +69,7 @@ class Dealing:
         out of the queue before you ask for the next.
         """
         asking = self.forecast.asking
-        needed_s = {key: self.rate.batch_s(key, 1) for key in self.forecast.graphs() if asking(key) > 1}
+        needed_s = {key: self.forecast.rate.batch_s(key, 1) for key in self.forecast.graphs() if asking(key) > 1}
         for request in self.deadlines.until(now_s + max(needed_s.values(), default=0.0)):
             key = request.runner.key
             least_s = needed_s.get(key, 0.0) if request.waiting and asking(key) > 1 else 0.0

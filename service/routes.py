@@ -1,5 +1,7 @@
 """Every route. Each handler parses, calls one thing, and answers."""
 
+from typing import Any, Final
+
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,6 +15,8 @@ from service.lifecycle import Lifecycle, versions
 from service.predict.answers import bundle_warnings
 from service.predict.predict import Predictor
 from service.telemetry.metrics import Telemetry
+
+UNHEALTHY: Final[dict[int | str, dict[str, Any]]] = {503: {"model": schemas.Health}}
 
 
 def build_router(lifecycle: Lifecycle, telemetry: Telemetry, predictor: Predictor) -> APIRouter:
@@ -41,25 +45,25 @@ def build_router(lifecycle: Lifecycle, telemetry: Telemetry, predictor: Predicto
         """Valence and arousal in each window of a recording, from the face, the voice, or both."""
         return await predictor.answer("valence-arousal", request)
 
-    @router.get("/health/live", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
+    @router.get("/health/live", response_model=schemas.Health, responses=UNHEALTHY, tags=["service"])
     async def live(response: Response) -> schemas.Health:
         """200 while the process can recover by itself; 503 where only a restart helps."""
         response.status_code = 503 if lifecycle.beyond_repair() else 200
         return schemas.Health(status=lifecycle.status())
 
-    @router.get("/health/ready", response_model=schemas.Health, responses={503: {"model": schemas.Health}})
+    @router.get("/health/ready", response_model=schemas.Health, responses=UNHEALTHY, tags=["service"])
     async def ready(response: Response) -> schemas.Health:
         """200 while predictions should be sent here; 503 while starting, stalled, failed or draining."""
         status = lifecycle.status()
         response.status_code = 200 if status == "ok" else 503
         return schemas.Health(status=status)
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, tags=["service"])
     async def metrics() -> Response:
         """All metrics in Prometheus's text format."""
         return Response(telemetry.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    @router.get("/models", response_model=schemas.ModelsReply, responses=problems("models"))
+    @router.get("/models", response_model=schemas.ModelsReply, responses=problems("models"), tags=["service"])
     async def models() -> schemas.ModelsReply:
         """The loaded bundles, and the versions of what computes here."""
         resources = lifecycle.require()

@@ -172,6 +172,14 @@ def test_a_replica_has_time_to_drain_and_to_finish_its_longest_request() -> None
     assert grace_s >= 5 + int(replica["environment"]["PKDOT_MAX_REQUEST_TIMEOUT_S"])
 
 
+def test_a_balancer_has_time_to_end_by_itself() -> None:
+    (hard_stop_min,) = re.findall(r"hard-stop-after (\d+)m$", HAPROXY, re.MULTILINE)
+
+    grace_s = int(COMPOSE["services"]["balancer"]["stop_grace_period"].removesuffix("s"))
+
+    assert grace_s > 60 * int(hard_stop_min)
+
+
 def test_the_balancer_gets_the_tested_file_and_only_variables_that_it_knows() -> None:
     balancer = COMPOSE["services"]["balancer"]
     known = set(re.findall(r"\$\{(BALANCER_\w+)", HAPROXY))

@@ -172,11 +172,11 @@ def _why_untested(table: Table) -> str:
 
 
 def _with_deviation(mean: float, sd: float | None) -> str:
-    return f"{mean:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
+    return f"{mean:z.3f}" + ("" if sd is None else f" ± {sd:.3f}")
 
 
 def _with_interval(value: float, interval: Interval | None) -> str:
-    return f"{value:.3f}" + (f" [{interval.low:.3f}, {interval.high:.3f}]" if interval else "")
+    return f"{value:z.3f}" + (f" [{interval.low:z.3f}, {interval.high:z.3f}]" if interval else "")
 
 
 def _difference(found: Comparison | None) -> str:

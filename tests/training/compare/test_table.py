@@ -170,6 +170,17 @@ def test_the_interval_of_a_pooled_ccc_is_the_headlines(tmp_path: Path) -> None:
     assert all(low < mean < high for mean, low, high in (lines["rmse_valence"], lines["pcc_arousal"]))
 
 
+def test_what_rounds_to_nothing_is_not_shown_as_less_than_nothing() -> None:
+    truth = np.random.default_rng(0).normal(size=(60, 2))
+    person, item = np.repeat([f"p{i}" for i in range(6)], 10), np.array([f"{i:02d}" for i in range(60)])
+    constant = Predictions("valence-arousal", ("valence", "arousal"), person, item, truth, truth * -1e-6)
+
+    row = next(
+        line for line in markdown(make_table("toy", {"constant": [constant]}, [])).splitlines() if "| constant" in line
+    )
+    assert row == "| constant | 0.000 | 0.000 | 0.000 | 0.000 [0.000, 0.000] | – |"
+
+
 def partly_answered() -> Table:
     """The oracle has no answer to each person's second clip; where it has one it is right."""
     rows = {

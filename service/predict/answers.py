@@ -93,8 +93,7 @@ def affect_window(answered: Answered, looked: bool, frame_detail: bool) -> schem
 
 def window_fields(answered: Answered, looked: bool, frame_detail: bool) -> dict[str, Any]:
     """The fields that windows of both tasks share; `looked` says whether there was a picture to find a face in."""
-    window, graph, *_ = answered.computed
-    face, used = answered.face, graph if answered.answer is not None else None
+    window, face, used = answered.computed.window, answered.face, answered.answered_by
     return {
         "start_s": round(window.window.start_s, TIME_DIGITS),
         "end_s": round(window.window.end_s, TIME_DIGITS),

@@ -37,6 +37,7 @@ class Answered:
 
     @property
     def answered_by(self) -> GraphSpec | None:
+        """The graph that the answer is of."""
         return None if self.answer is None else self.computed.graph
 
     def values(self) -> dict[str, float]:

@@ -29,9 +29,10 @@ PATIENT = {"PKDOT_DRAIN_S": "10", "PKDOT_REQUEST_TIMEOUT_S": "600", "PKDOT_MAX_Q
 class Fleet:
     """The processes of one test, by address, and where the balancer listens."""
 
-    def __init__(self, url: str, port: int, start: Callable[[str], "subprocess.Popen[bytes]"]) -> None:
+    def __init__(self, url: str, port: int, statistics: int, start: Callable[[str], "subprocess.Popen[bytes]"]) -> None:
         self.url = url
         self.port = port
+        self.statistics = statistics
         self.start = start
         self.replicas = {address: start(address) for address in REPLICAS}
 
@@ -45,8 +46,11 @@ class Fleet:
         assert self.replicas[address].wait(timeout=READY_TIMEOUT_S) == 0
         self.replicas[address] = self.start(address)
         self.wait_until_ready()
-        metrics = f"http://{address}:{self.port}/metrics"
-        wait_until(lambda: "pkdot_requests_total{" in loopback.get(metrics, timeout=READY_TIMEOUT_S).text)
+        self.wait_until_taken_in()
+
+    def wait_until_taken_in(self) -> None:
+        """Until the balancer gives every replica work: it knows later than the replica itself that one is ready."""
+        wait_until(lambda: taken_in(self.statistics) == len(REPLICAS))
 
 
 def free_port(address: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> int:
@@ -105,7 +109,7 @@ def fleet(bundles_folder: Path, dns: int, tmp_path: Path) -> Iterator[Fleet]:
         options = ("--bundles", str(bundles_folder), "--host", address, "--port", str(port))
         return subprocess.Popen([sys.executable, "-m", "pkdot", "serve", *options], env=environment)
 
-    fleet = Fleet(f"http://127.0.0.1:{public}", port, start)
+    fleet = Fleet(f"http://127.0.0.1:{public}", port, statistics, start)
     balancer = subprocess.Popen(
         [haproxy, "-f", "docker/haproxy.cfg", "-f", opened],
         cwd=ROOT,
@@ -118,7 +122,7 @@ def fleet(bundles_folder: Path, dns: int, tmp_path: Path) -> Iterator[Fleet]:
     )
     try:
         fleet.wait_until_ready()
-        wait_until(lambda: taken_in(statistics) == len(REPLICAS))
+        fleet.wait_until_taken_in()
         wait_until(lambda: ready(fleet.url))
         yield fleet
     finally:

@@ -140,19 +140,23 @@ class OTToLabels(StructuralOT):
         super().__init__(spec)
         self.standardised = spec.standardised
 
-    def forward(self, seen: Seen) -> Tensor:
-        labelled = has_target(seen.targets)
-        z, targets, c = seen.student.z[labelled], seen.targets[labelled], self.config
-        if len(z) < 2:
-            return 0.0 * seen.student.z.sum()
+    def clouds(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """The student's rows and those of the labels, (B, k), between which mass is transported; all have a label."""
+        c, z, targets = self.config, self.projection(seen.student.z), seen.targets
         if targets.ndim == 1:
             s_labels = (targets[:, None] == targets[None, :]).to(z.dtype)  # (B, B)
         else:
             values = self.standardised(targets)
             s_labels = -(values[:, None] - values[None, :]).abs().mean(2)  # (B, B)
-        s_student = similarity(less_the_mean(self.projection(z), seen.person[labelled], c))
-        rows = profiles(s_student, s_labels, k=min(c.k, len(z)), anchors=c.anchors, normalise=c.normalise)
-        return sinkhorn_divergence(*rows, blur=c.blur, pair_cost=c.pair_cost, apart=apart(targets, c))
+        s_student = similarity(less_the_mean(z, seen.person, c))
+        return profiles(s_student, s_labels, k=min(c.k, len(z)), anchors=c.anchors, normalise=c.normalise)
+
+    def forward(self, seen: Seen) -> Tensor:
+        c, labelled = self.config, seen.at(has_target(seen.targets))
+        if len(labelled.targets) < 2:
+            return 0.0 * seen.student.z.sum()
+        rows = self.clouds(labelled)
+        return sinkhorn_divergence(*rows, blur=c.blur, pair_cost=c.pair_cost, apart=apart(labelled.targets, c))
 
 
 def _of_z(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[TermSpec], nn.Module]:
